@@ -1,0 +1,1 @@
+"""Generative data augmentation for medical image classification: five papers on one bench."""

@@ -1,0 +1,27 @@
+"""Progress bars that reach the person who waits, wherever the code runs."""
+
+import os
+import sys
+
+from tqdm import tqdm
+from tqdm.auto import tqdm as tqdm_auto
+
+PROGRESS_FILE = "NBUTILS_PROGRESS"
+"""Environment variable: a file that the notebook runner follows; a kernel has no terminal of its own."""
+
+
+def progress(iterable=None, *, description: str, total: int | None = None, unit: str = "step", initial: int = 0):
+    """Return a tqdm bar with rate and time left.
+
+    Under the notebook runner the bar is written to the file named by NBUTILS_PROGRESS and shown in the runner's
+    terminal, so that stored outputs stay clean; in JupyterLab it is a widget, in a terminal a line on stderr.
+    `initial` is the number of steps that an interrupted run has already done.
+    """
+    shared = {"desc": description, "total": total, "unit": unit, "initial": initial, "dynamic_ncols": False, "ncols": 100}
+    path = os.environ.get(PROGRESS_FILE)
+    if path:
+        return tqdm(iterable, file=open(path, "a", buffering=1), leave=False, mininterval=1.0, **shared)  # noqa: SIM115
+    if "ipykernel" in sys.modules:
+        shared.pop("ncols")
+        return tqdm_auto(iterable, leave=False, **shared)
+    return tqdm(iterable, file=sys.stderr, leave=False, disable=None, **shared)

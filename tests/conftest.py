@@ -1,0 +1,30 @@
+"""What all tests share: small image sets made by code, and caches of their own."""
+
+import numpy as np
+import pytest
+
+from nbutils.images import ImageSet
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Keep every test's artefacts apart from the working cache."""
+    monkeypatch.setenv("NBUTILS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def blobs() -> ImageSet:
+    """60 grey images of 16 px in two classes: a bright or a dark disc on noise."""
+    return make_blobs(60, seed=0)
+
+
+def make_blobs(count: int, seed: int, image_size: int = 16, channels: int = 1) -> ImageSet:
+    """Make `count` images of a bright (class 0) or dark (class 1) disc on noise, one group each."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    y, x = np.mgrid[:image_size, :image_size] - image_size / 2 + 0.5
+    disc = (x**2 + y**2 < (image_size / 4) ** 2).astype(np.float32)
+    images = 128 + 20 * rng.standard_normal((count, channels, image_size, image_size))
+    images += np.where(labels == 0, 70, -70)[:, None, None, None] * disc
+    groups = [f"seed{seed}-{i}" for i in range(count)]
+    return ImageSet(images.clip(0, 255).astype(np.uint8), labels, ("bright", "dark"), groups, name=f"blobs{seed}")
