@@ -181,12 +181,3 @@ def check_image_size(image_size: int) -> int:
     if not isinstance(image_size, int) or isinstance(image_size, bool) or not 8 <= image_size <= 1024:
         raise ValueError(f"image_size must be a whole number of pixels from 8 to 1024, found {image_size!r}.")
     return image_size
-
-
-def seeded_normal(seeds: Sequence[int], shape: Sequence[int]) -> torch.Tensor:
-    """Draw standard normal noise (len(seeds), *shape) float32 on the CPU, one generator per image.
-
-    Image i depends on seeds[i] alone, hence not on the batch it is drawn in.
-    """
-    rows = [torch.randn(tuple(shape), generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
-    return torch.stack(rows) if rows else torch.empty(0, *shape)

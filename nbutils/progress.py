@@ -17,11 +17,17 @@ def progress(iterable=None, *, description: str, total: int | None = None, unit:
     terminal, so that stored outputs stay clean; in JupyterLab it is a widget, in a terminal a line on stderr.
     `initial` is the number of steps that an interrupted run has already done.
     """
-    shared = {"desc": description, "total": total, "unit": unit, "initial": initial, "dynamic_ncols": False, "ncols": 100}
+    shared = {
+        "desc": description,
+        "total": total,
+        "unit": unit,
+        "initial": initial,
+        "dynamic_ncols": False,
+        "ncols": 100,
+    }
     path = os.environ.get(PROGRESS_FILE)
     if path:
-        return tqdm(iterable, file=open(path, "a", buffering=1), leave=False, mininterval=1.0, **shared)  # noqa: SIM115
+        return tqdm(iterable, file=open(path, "a", buffering=1), mininterval=1.0, ncols=100, **shared)
     if "ipykernel" in sys.modules:
-        shared.pop("ncols")
-        return tqdm_auto(iterable, leave=False, **shared)
-    return tqdm(iterable, file=sys.stderr, leave=False, disable=None, **shared)
+        return tqdm_auto(iterable, **shared)
+    return tqdm(iterable, file=sys.stderr, ncols=100, disable=None, **shared)

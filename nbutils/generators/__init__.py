@@ -1,0 +1,63 @@
+"""Generative methods behind one protocol: create(name, scale=..., seed=...), fit, sample, save, load."""
+
+from importlib import import_module
+from pathlib import Path
+
+from nbutils.artefacts import Artefact, cached
+from nbutils.files import read_json
+from nbutils.generators.base import CARD, Generator
+from nbutils.images import ImageSet
+from nbutils.scales import choose
+
+_REGISTRY = {
+    "dcgan": "dcgan.DCGAN",
+    "stylegan": "stylegan.StyleGAN",
+    "stylegan2-ada": "stylegan2_ada.StyleGAN2ADA",
+    "diffusion": "diffusion.Diffusion",
+}
+
+
+def names() -> list[str]:
+    """Return the names of all generators."""
+    return list(_REGISTRY)
+
+
+def generator_class(name: str) -> type[Generator]:
+    """Return the class behind a name; its module is imported only now. Raises ValueError for an unknown name."""
+    module, attribute = choose("generator", name, _REGISTRY).split(".")
+    return getattr(import_module(f"{__name__}.{module}"), attribute)
+
+
+def create(name: str, scale: str = "demo", seed: int = 0, **overrides) -> Generator:
+    """Return an untrained generator; `overrides` replace fields of the scale's config, None = from the scale.
+
+    Raises ValueError for an unknown name or scale, TypeError for an unknown field.
+    """
+    return generator_class(name).at_scale(scale, seed, **overrides)
+
+
+def load(folder: str | Path) -> Generator:
+    """Return the trained generator that `Generator.save` wrote into a folder.
+
+    Raises FileNotFoundError when the folder holds none.
+    """
+    folder = Path(folder)
+    if not (folder / CARD).is_file():
+        raise FileNotFoundError(f"No generator in {folder}: a folder written by Generator.save holds {CARD}.")
+    return generator_class(read_json(folder / CARD)["generator"]).load(folder)
+
+
+def fitted(generator: Generator, images: ImageSet, retrain: bool = False) -> tuple[Generator, Artefact]:
+    """Return the generator trained on `images`, and where its weights came from: shipped, cache or built.
+
+    An interrupted training goes on where it stood. With retrain=True it is trained even if weights are at hand.
+    """
+
+    def build(folder: Path) -> None:
+        generator.fit(images, checkpoint_folder=folder)
+        generator.save(folder)
+        for checkpoint in folder.glob("training-*.pt"):
+            checkpoint.unlink()
+
+    artefact = cached("generator", generator.key(images), build, rebuild=retrain)
+    return load(artefact.path), artefact
