@@ -213,7 +213,7 @@ class Generator(ABC):
         )
         description = f"{self.name}: training" + (f" {images.class_names[0]}" if self.config.per_class else "")
         seed = derive_seed(self.seed, self.name, "steps", part)
-        log = train(method, batches, self.config.num_steps, seed=seed, description=description, checkpoint=checkpoint)
+        return train(method, batches, self.config.num_steps, seed=seed, description=description, checkpoint=checkpoint)
 
     def _routes(self, labels: np.ndarray):
         """Yield each network with the positions of the labels it draws."""
