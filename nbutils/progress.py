@@ -27,7 +27,7 @@ def progress(iterable=None, *, description: str, total: int | None = None, unit:
     }
     path = os.environ.get(PROGRESS_FILE)
     if path:
-        return tqdm(iterable, file=open(path, "a", buffering=1), mininterval=1.0, ncols=100, **shared)
+        return tqdm(iterable, file=open(path, "a", buffering=1), mininterval=1.0, **shared)
     if "ipykernel" in sys.modules:
         return tqdm_auto(iterable, **shared)
-    return tqdm(iterable, file=sys.stderr, ncols=100, disable=None, **shared)
+    return tqdm(iterable, file=sys.stderr, disable=None, **shared)

@@ -1,0 +1,135 @@
+"""Ways to use images for training a classifier: as they are, with synthetic ones appended, MixUp, AugMix, GenMix."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torchvision.transforms import v2
+
+from nbutils.images import ImageSet, concatenate, to_float, to_uint8
+from nbutils.seeds import derive_seed
+from nbutils.training import ImageBatches
+
+AUGMIX_CHUNK = 8
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A policy that trains on the images of `pool` as they are; the base of all policies."""
+
+    pool: ImageSet
+
+    def batches(self, batch_size: int, seed: int) -> Callable[[int], Batch]:
+        """Return step -> images (B, C, H, W) float32 -1..1 and targets (B, num_classes) float32 that sum to 1."""
+        draw = ImageBatches(self.pool, batch_size, derive_seed(seed, "pool"))
+        return lambda step: self.transform(*draw(step))
+
+    def transform(self, images: Tensor, labels: Tensor) -> Batch:
+        """Turn images (B, C, H, W) and labels (B,) int64 into a training batch; random, from torch's generator."""
+        return images, one_hot(labels, self.pool.num_classes).float()
+
+    def key(self) -> dict:
+        """Return what determines the batches, as JSON values."""
+        return {"policy": type(self).__name__, "pool": self.pool.fingerprint()}
+
+    def examples(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return `count` training images (count, C, H, W) uint8 and their targets (count, num_classes) float32."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "examples"))
+            images, targets = self.batches(count, seed)(0)
+        return to_uint8(images.clamp(-1, 1)), targets.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class MixUp(Plain):
+    """MixUp (Zhang et al. 2018) by torchvision: one lambda ~ Beta(alpha, alpha) a batch, mixed with its own roll."""
+
+    alpha: float = 0.3
+
+    def transform(self, images: Tensor, labels: Tensor) -> Batch:
+        return v2.MixUp(alpha=self.alpha, num_classes=self.pool.num_classes)(images, labels)
+
+    def key(self) -> dict:
+        return {**super().key(), "alpha": self.alpha}
+
+
+@dataclass(frozen=True)
+class AugMix(Plain):
+    """AugMix (Hendrycks et al. 2020) by torchvision; the operations of a chain are shared by eight images.
+
+    The mixing weights are per image. The consistency loss of the AugMix paper is not part of it: GenMix mentions
+    none.
+    """
+
+    def transform(self, images: Tensor, labels: Tensor) -> Batch:
+        augment = v2.AugMix()
+        chunks = torch.from_numpy(to_uint8(images)).split(AUGMIX_CHUNK)
+        mixed = torch.cat([augment(chunk) for chunk in chunks]).to(images.device)
+        return super().transform(to_float(mixed), labels)
+
+
+@dataclass(frozen=True)
+class GenMix(Plain):
+    """GenMix (Eq. 1): x = lambda x_S + (1 - lambda) x_R, y likewise, lambda ~ Beta(alpha, 1) for each image.
+
+    pool: the side weighed by lambda (mean alpha / (1 + alpha) = 0.23). Section 2 mixes real images with "the mixed
+        data of real and synthetic images": give both, the default of `table_arms`. Eq. 1 mixes them with synthetic
+        ones: give those alone.
+    real: the real images x_R.
+    """
+
+    real: ImageSet
+    alpha: float = 0.3
+
+    def batches(self, batch_size: int, seed: int) -> Callable[[int], Batch]:
+        draw = ImageBatches(self.pool, batch_size, derive_seed(seed, "pool"))
+        draw_real = ImageBatches(self.real, batch_size, derive_seed(seed, "real"))
+        return lambda step: self.mix(*draw(step), *draw_real(step))
+
+    def mix(self, x_s: Tensor, y_s: Tensor, x_r: Tensor, y_r: Tensor) -> Batch:
+        """Mix two batches of images and labels by Eq. 1."""
+        alpha, beta = torch.tensor(self.alpha), torch.tensor(1.0)
+        lam = torch.distributions.Beta(alpha, beta).sample((len(x_s),)).to(x_s.device)
+        weight = lam[:, None, None, None]  # (B, 1, 1, 1)
+        y_s, y_r = (one_hot(y, self.pool.num_classes).float() for y in (y_s, y_r))  # (B, num_classes)
+        return weight * x_s + (1 - weight) * x_r, lam[:, None] * y_s + (1 - lam[:, None]) * y_r
+
+    def key(self) -> dict:
+        return {**super().key(), "real": self.real.fingerprint(), "alpha": self.alpha}
+
+
+def labels_for_share(real: ImageSet, share: float) -> np.ndarray:
+    """Return labels, (M,) int64, such that in each class `share` of real plus M synthetic images are synthetic.
+
+    0.5 = as many synthetic as real images of each class. Raises ValueError unless 0 < share < 1.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"The share of synthetic images must lie between 0 and 1, found {share}.")
+    counts = np.rint(real.class_counts() * share / (1 - share)).astype(np.int64)
+    return np.repeat(np.arange(real.num_classes), counts)
+
+
+def append(real: ImageSet, synthetic: ImageSet) -> ImageSet:
+    """Join real and synthetic images into one training pool."""
+    return concatenate([real, synthetic], name=f"{real.name} + {synthetic.name}")
+
+
+def table_arms(
+    real: ImageSet, synthetic: Mapping[str, ImageSet], alpha: float, mix_from: str = "real+synthetic"
+) -> dict[str, Plain]:
+    """Return the arms of GenMix's Table 1, by name: real, mixup, augmix, each generator appended, genmix with each.
+
+    synthetic: the images of each generator. mix_from: the side of GenMix weighed by lambda, "real+synthetic"
+    (Section 2, the default) or "synthetic" (Eq. 1).
+    """
+    arms: dict[str, Plain] = {"real": Plain(real), "mixup": MixUp(real, alpha=alpha), "augmix": AugMix(real)}
+    arms |= {name: Plain(append(real, images)) for name, images in synthetic.items()}
+    for name, images in synthetic.items():
+        pool = append(real, images) if mix_from == "real+synthetic" else images
+        arms[f"genmix({name})"] = GenMix(pool, real=real, alpha=alpha)
+    return arms

@@ -1,0 +1,243 @@
+"""Classifiers from timm: train on a policy, select on validation, test once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, interpolate
+
+from nbutils.artefacts import cached
+from nbutils.augmentation import Plain
+from nbutils.files import atomic
+from nbutils.images import ImageSet, to_float
+from nbutils.metrics.classification import macro_f1, scores
+from nbutils.progress import progress
+from nbutils.seeds import derive_seed
+from nbutils.training import Method, TrainingLog, autocast, device, train
+
+VERSION = 1
+WEIGHTS, CURVE = "weights.safetensors", "curve.csv"
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """What determines a classifier's training.
+
+    network: a timm model name. options: further arguments of timm.create_model, as (name, value) pairs.
+    pretrained: start from timm's ImageNet weights (needs them on disk or a network), else from random ones.
+    input_size: pixels the network sees, images are resized to it bilinearly; None = as the images are.
+    num_epochs: an epoch is as many steps as the *real* training set has batches, so that every arm of a table gets
+        the same number of steps however many synthetic images it has.
+    patience: epochs without a better validation score after which training stops.
+    """
+
+    network: str
+    num_epochs: int
+    batch_size: int
+    learning_rate: float
+    patience: int
+    options: tuple[tuple[str, object], ...] = ()
+    pretrained: bool = False
+    input_size: int | None = None
+    weight_decay: float = 0.0
+    predict_batch_size: int = 256
+
+
+class Classifier:
+    """A trained classifier."""
+
+    def __init__(self, network: nn.Module, config: ClassifierConfig, log: TrainingLog | None = None):
+        self.network, self.config, self.log = network.eval(), config, log
+
+    def probabilities(self, images: ImageSet | np.ndarray) -> np.ndarray:
+        """Return class probabilities, (N, num_classes) float32, of an ImageSet or of uint8 images (N, C, H, W)."""
+        return self._run(images, lambda x: self.network(x).float().softmax(dim=1))
+
+    def predict(self, images: ImageSet | np.ndarray) -> np.ndarray:
+        """Return the most probable class of each image, (N,) int64."""
+        return self.probabilities(images).argmax(axis=1)
+
+    def features(self, images: ImageSet | np.ndarray) -> np.ndarray:
+        """Return the pooled features before the last layer, (N, D) float32."""
+
+        def pooled(x: Tensor) -> Tensor:
+            return self.network.forward_head(self.network.forward_features(x), pre_logits=True).float()
+
+        return self._run(images, pooled)
+
+    def _run(self, images: ImageSet | np.ndarray, function: Callable[[Tensor], Tensor]) -> np.ndarray:
+        images = images.images if isinstance(images, ImageSet) else images
+        chunks = np.array_split(images, max(1, -(-len(images) // self.config.predict_batch_size)))
+        with torch.inference_mode(), autocast():
+            done = [function(_network_input(to_float(c).to(device()), self.config)).cpu() for c in chunks]
+        return torch.cat(done).numpy()
+
+
+def _network_input(images: Tensor, config: ClassifierConfig) -> Tensor:
+    """Resize a batch (B, C, H, W) to the network's input size, if it has one."""
+    if config.input_size is None or images.shape[-1] == config.input_size:
+        return images
+    return interpolate(images, size=config.input_size, mode="bilinear", antialias=True)
+
+
+def build_network(config: ClassifierConfig, num_classes: int, channels: int) -> nn.Module:
+    """Return a new timm network; the weights come from torch's random state unless config.pretrained."""
+    return timm.create_model(
+        config.network,
+        pretrained=config.pretrained,
+        num_classes=num_classes,
+        in_chans=channels,
+        **dict(config.options),
+    )
+
+
+class _Training(Method):
+    """Cross-entropy training with Adam; after each epoch the validation macro-F1 decides what is kept."""
+
+    def __init__(self, network: nn.Module, config: ClassifierConfig, val: ImageSet, steps_per_epoch: int):
+        optimizer = torch.optim.Adam(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        super().__init__({"network": network}, {"adam": optimizer})
+        self.config, self.val, self.steps_per_epoch = config, val, steps_per_epoch
+        self.best_score, self.best_epoch, self.best_weights = -1.0, -1, network.state_dict()
+
+    def step(self, step: int, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        network, optimizer = self.modules["network"], self.optimizers["adam"]
+        with autocast():
+            loss = cross_entropy(network(_network_input(images, self.config)).float(), targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        scalars = {"loss": loss.detach()}
+        if (step + 1) % self.steps_per_epoch == 0:
+            scalars["val_macro_f1"] = torch.tensor(self._select((step + 1) // self.steps_per_epoch))
+        return scalars
+
+    def _select(self, epoch: int) -> float:
+        """Score the epoch on validation, keep its weights if it is the best, stop when patience has run out."""
+        network = self.modules["network"]
+        predicted = Classifier(network, self.config).predict(self.val)
+        network.train()
+        score = macro_f1(self.val.labels, predicted, self.val.num_classes)
+        if score > self.best_score:
+            self.best_score, self.best_epoch = score, epoch
+            self.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
+        self.done = epoch - self.best_epoch >= self.config.patience
+        return score
+
+    def extra_state(self) -> dict:
+        return {"score": self.best_score, "epoch": self.best_epoch, "weights": self.best_weights}
+
+    def load_extra_state(self, state: dict) -> None:
+        self.best_score, self.best_epoch, self.best_weights = state["score"], state["epoch"], state["weights"]
+
+
+def train_classifier(
+    policy: Plain,
+    val: ImageSet,
+    config: ClassifierConfig,
+    *,
+    seed: int,
+    epoch_images: int,
+    max_steps: int | None = None,
+    checkpoint: Path | None = None,
+    description: str = "classifier",
+) -> Classifier:
+    """Train on a policy's batches, keep the epoch with the best validation macro-F1, and return it.
+
+    epoch_images: number of real training images, the length of an epoch. max_steps: stop earlier, None = do not.
+    """
+    steps_per_epoch = -(-epoch_images // config.batch_size)
+    num_steps = min(config.num_epochs * steps_per_epoch, max_steps or config.num_epochs * steps_per_epoch)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "classifier", "weights"))
+        network = build_network(config, policy.pool.num_classes, policy.pool.channels)
+    method = _Training(network, config, val, min(steps_per_epoch, num_steps))
+    batches = policy.batches(config.batch_size, derive_seed(seed, "classifier", "batches"))
+    log = train(method, batches, num_steps, seed=seed, description=description, checkpoint=checkpoint)
+    network.load_state_dict(method.best_weights)
+    return Classifier(network, config, log)
+
+
+def fitted_classifier(
+    policy: Plain, val: ImageSet, config: ClassifierConfig, *, retrain: bool = False, **training
+) -> Classifier:
+    """Return train_classifier(policy, val, config, **training), kept in the cache; retrain=True trains it again."""
+    description = training.pop("description", "classifier")
+    key = {
+        "version": VERSION,
+        "config": asdict(config),
+        "policy": policy.key(),
+        "val": val.fingerprint(),
+        **training,
+    }
+
+    def build(folder: Path) -> None:
+        checkpoint = folder / "training.pt"
+        made = train_classifier(policy, val, config, checkpoint=checkpoint, description=description, **training)
+        save_classifier(made, folder)
+        checkpoint.unlink(missing_ok=True)
+
+    folder = cached("classifier", key, build, rebuild=retrain).path
+    network = build_network(replace(config, pretrained=False), policy.pool.num_classes, policy.pool.channels)
+    return load_classifier(folder, network.to(device()), config)
+
+
+def save_classifier(classifier: Classifier, folder: Path) -> None:
+    """Write weights (float32 safetensors) and training curve (CSV) into a folder."""
+    with atomic(folder / WEIGHTS) as temporary:
+        save_file({name: value.contiguous() for name, value in classifier.network.state_dict().items()}, temporary)
+    with atomic(folder / CURVE) as temporary:
+        classifier.log.curve.to_csv(temporary, index=False)
+
+
+def load_classifier(folder: Path, network: nn.Module, config: ClassifierConfig) -> Classifier:
+    """Read a classifier's weights into a network built by build_network."""
+    network.load_state_dict(load_file(folder / WEIGHTS))
+    curve = pd.read_csv(folder / CURVE)
+    return Classifier(network, config, TrainingLog(curve, int(curve["step"].iloc[-1])))
+
+
+def compare(
+    arms: Sequence[Mapping[str, Plain]],
+    real: ImageSet,
+    val: ImageSet,
+    test: ImageSet,
+    config: ClassifierConfig,
+    *,
+    seeds: Sequence[int],
+    max_steps: int | None = None,
+    retrain: bool = False,
+) -> pd.DataFrame:
+    """Train every arm with every seed, test each classifier once, and return one row per method and seed.
+
+    arms: one mapping (method -> policy) for each generator seed; classifier seed number i takes arms[i % len(arms)].
+    real: the real training images; they give the length of an epoch and the rarest class. Columns: method, seed,
+    generator_seed, then the scores of metrics.classification as fractions 0..1, and `rarest_sensitivity`, the
+    sensitivity of the class with the fewest real training images.
+    """
+    rarest = real.class_names[int(real.class_counts().argmin())]
+    jobs = [(i % len(arms), seed, method) for i, seed in enumerate(seeds) for method in arms[i % len(arms)]]
+    rows = []
+    for generator_seed, seed, method in progress(jobs, description="classifiers", unit="classifier"):
+        classifier = fitted_classifier(
+            arms[generator_seed][method],
+            val,
+            config,
+            retrain=retrain,
+            seed=seed,
+            epoch_images=len(real),
+            max_steps=max_steps,
+            description=f"{method} (seed {seed})",
+        )
+        found = scores(test.labels, classifier.predict(test), test.class_names)
+        found["rarest_sensitivity"] = found[f"sensitivity:{rarest}"]
+        rows.append({"method": method, "seed": seed, "generator_seed": generator_seed, **found})
+    return pd.DataFrame(rows)

@@ -1,0 +1,120 @@
+"""Figures: data and an axis in, the axis out; one style; saved as PNG and PDF with their run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nbutils.files import atomic
+from nbutils.images import ImageSet
+
+STYLE = Path(__file__).with_name("figures.mplstyle")
+COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0
+"""Widths of a paper's column and page, in inches."""
+
+plt.style.use(STYLE)
+
+
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """Lay images (N, C, H, W) uint8 out row by row as one picture (rows H, columns W, C) with a white gap of a pixel.
+
+    Places without an image are white.
+    """
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    sheet = np.full((rows * columns, channels, height + 1, width + 1), 255, np.uint8)
+    sheet[:count, :, :height, :width] = images
+    sheet = sheet.reshape(rows, columns, channels, height + 1, width + 1)
+    return sheet.transpose(0, 3, 1, 4, 2).reshape(rows * (height + 1), columns * (width + 1), channels)[:-1, :-1]
+
+
+def show_images(images: np.ndarray, ax: Axes, columns: int, title: str = "") -> Axes:
+    """Draw images (N, C, H, W) uint8 as a tiled picture; grey ones on the full range 0..255."""
+    sheet = tile(images, columns)
+    ax.imshow(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet, cmap="gray", vmin=0, vmax=255)
+    ax.set_title(title)
+    ax.set_axis_off()
+    return ax
+
+
+def class_grid(sources: Mapping[str, ImageSet], per_class: int = 6, columns: int = 3) -> Figure:
+    """Draw the first images of each class (columns) from each source (rows), as in Fig. 3 of GenMix."""
+    names = next(iter(sources.values())).class_names
+    size = PAGE_WIDTH / len(names)
+    height = size * -(-per_class // columns) / columns
+    fig, axes = plt.subplots(len(sources), len(names), figsize=(PAGE_WIDTH, height * len(sources)), squeeze=False)
+    for row, (source, images) in zip(axes, sources.items(), strict=True):
+        for label, ax in enumerate(row):
+            chosen = images.of_class(label).images[:per_class]
+            if len(chosen) == 0:
+                ax.set_axis_off()
+                continue
+            show_images(chosen, ax, columns, title=names[label] if row is axes[0] else "")
+        row[0].text(-0.04, 0.5, source, transform=row[0].transAxes, rotation=90, ha="right", va="center", fontsize=8)
+    return fig
+
+
+def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) -> Figure:
+    """Draw each method's mean ± sd over seeds, and every seed as a dot; a line marks the mean of `reference`.
+
+    results: one row per method and seed, metrics as fractions; the axis is in percent.
+    """
+    methods = list(dict.fromkeys(results["method"]))
+    size = (PAGE_WIDTH, 0.25 * len(methods) + 0.8)
+    fig, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        data = results.assign(percent=100 * results[metric])
+        shared = {"data": data, "x": "percent", "y": "method", "order": methods, "ax": ax}
+        sns.pointplot(**shared, errorbar="sd", linestyle="none", markersize=4, color="black", err_kws={"linewidth": 1})
+        sns.stripplot(**shared, size=2.5, alpha=0.5, jitter=0.15, color="tab:blue")
+        ax.axvline(data.loc[data["method"] == reference, "percent"].mean(), color="0.6", linewidth=0.8, zorder=0)
+        ax.set(xlabel=f"{metric} ↑ (%)", ylabel="")
+    return fig
+
+
+def training_curve(curve: pd.DataFrame, ax: Axes, columns: Sequence[str] | None = None) -> Axes:
+    """Draw the logged scalars of a training over its steps; columns: which of them, None = all."""
+    for name in columns or [c for c in curve.columns if c not in ("step", "class")]:
+        ax.plot(curve["step"], curve[name], label=name)
+    ax.set(xlabel="step")
+    ax.legend()
+    return ax
+
+
+def embedding(points: np.ndarray, labels: np.ndarray, kinds: np.ndarray, class_names: Sequence[str], ax: Axes) -> Axes:
+    """Draw a 2-D embedding: colour = class, dot = real, triangle = synthetic, circle = GenMix (Fig. 4 of GenMix).
+
+    points: (N, 2) float. labels: (N,) int64. kinds: (N,) str, "real", "synthetic" or "genmix". The class name stands
+    at the median of its real points. Distances between clusters of a t-SNE or UMAP mean little.
+    """
+    palette = sns.color_palette("deep", len(class_names))
+    styles = {
+        "synthetic": {"marker": "^", "s": 7, "alpha": 0.5, "linewidths": 0},
+        "genmix": {"marker": "o", "s": 12, "alpha": 0.7, "facecolors": "none", "linewidths": 0.5},
+        "real": {"marker": ".", "s": 9, "alpha": 0.9, "linewidths": 0},
+    }
+    for kind, style in styles.items():
+        for label, color in enumerate(palette):
+            chosen = points[(labels == label) & (kinds == kind)]
+            colors = {"edgecolors": [color]} if kind == "genmix" else {"color": [color]}
+            ax.scatter(chosen[:, 0], chosen[:, 1], rasterized=True, **colors, **style)
+    for label, name in enumerate(class_names):
+        real = points[(labels == label) & (kinds == "real")]
+        if len(real):
+            ax.text(*np.median(real, axis=0), name, ha="center", va="center", fontsize=7, weight="bold")
+    ax.set(aspect="equal", xticks=[], yticks=[])
+    ax.set_axis_off()
+    return ax
+
+
+def save_figure(fig: Figure, folder: Path, name: str) -> Path:
+    """Write a figure as PNG and PDF into a folder, atomically and without a date; return the path of the PNG."""
+    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {"Software": None})):
+        with atomic(folder / f"{name}{suffix}") as temporary:
+            fig.savefig(temporary, metadata=metadata)
+    return folder / f"{name}.png"

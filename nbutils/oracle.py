@@ -1,0 +1,72 @@
+"""The oracle reader: a classifier trained on tens of thousands of phantoms, to say what a synthetic image shows."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from nbutils import phantoms
+from nbutils.artefacts import cached
+from nbutils.augmentation import Plain
+from nbutils.classification import (
+    Classifier,
+    ClassifierConfig,
+    build_network,
+    load_classifier,
+    save_classifier,
+    train_classifier,
+)
+from nbutils.images import ImageSet
+from nbutils.training import device
+
+IMAGE_SIZE = 32
+IMAGES_PER_CLASS = 10_000
+VAL_IMAGES_PER_CLASS = 500
+CONFIG = ClassifierConfig(
+    network="test_resnet", num_epochs=6, batch_size=64, learning_rate=1e-3, patience=6, input_size=IMAGE_SIZE
+)
+
+
+def modality_of(dataset: str) -> str | None:
+    """Return the phantom modality of a data set's name, None = not a phantom: no oracle can read it."""
+    scheme, _, name = dataset.partition(":")
+    return name if scheme == "phantom" else None
+
+
+def reader(modality: str) -> Classifier:
+    """Return the oracle reader of a modality: shipped, cached, or trained now (minutes).
+
+    It is trained on phantoms with equal class counts that no data set contains, at 32 px; larger images are reduced
+    to that size. Raises ValueError for an unknown modality.
+    """
+    kind = phantoms.modality(modality)
+    key = {
+        "modality": modality,
+        "version": kind.version,
+        "image_size": IMAGE_SIZE,
+        "images_per_class": IMAGES_PER_CLASS,
+        "config": asdict(CONFIG),
+    }
+
+    def build(folder: Path) -> None:
+        sizes = {"oracle": IMAGES_PER_CLASS, "oracle-val": VAL_IMAGES_PER_CLASS}
+        counts = {split: (size,) * len(kind.class_names) for split, size in sizes.items()}
+        train, val = (phantoms.render(modality, s, image_size=IMAGE_SIZE, counts=counts[s]) for s in sizes)
+        made = train_classifier(
+            Plain(train), val, CONFIG, seed=0, epoch_images=len(train), description=f"oracle reader of {modality}"
+        )
+        save_classifier(made, folder)
+
+    folder = cached("oracle", key, build).path
+    network = build_network(CONFIG, len(kind.class_names), kind.channels)
+    return load_classifier(folder, network.to(device()), CONFIG)
+
+
+def agreement(images: ImageSet, modality: str) -> np.ndarray:
+    """Return, for each class, the share (0..1) of its images in which the oracle sees that class, (num_classes,) float.
+
+    NaN for a class without images.
+    """
+    right = reader(modality).predict(images) == images.labels
+    shares = [right[images.labels == label].mean() if n else np.nan for label, n in enumerate(images.class_counts())]
+    return np.array(shares)

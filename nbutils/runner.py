@@ -1,0 +1,119 @@
+"""A strict papermill: unknown parameters fail, progress shows, a failure leaves its notebook, results move in whole."""
+
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+
+import nbformat
+import papermill
+
+from nbutils.files import ROOT, atomic, read_json
+from nbutils.progress import PROGRESS_FILE
+from nbutils.runs import SCALE_VARIABLE, output_folder
+from nbutils.scales import choose
+
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def find_notebook(name: str) -> Path:
+    """Return the notebook that a number ("30"), a name or a path means. Raises ValueError if there is none."""
+    if Path(name).suffix == ".ipynb" and Path(name).is_file():
+        return Path(name).resolve()
+    paths = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    by_number = {stem.split("_")[0]: path for stem, path in paths.items()}
+    return {**by_number, **paths}.get(name) or choose("notebook", name, paths)
+
+
+def run_notebook(notebook: Path, parameters: Mapping[str, object], store: bool = False) -> Path:
+    """Execute a notebook with parameters and return the folder of its results.
+
+    The executed notebook is put into that folder; with store=True its outputs also replace those in notebooks/.
+    Raises ValueError for a parameter that the notebook does not declare, before anything runs. When a cell fails, the
+    half-run notebook is kept beside the results as <name>.failed.ipynb, and the error of the cell is raised.
+    """
+    declared = papermill.inspect_notebook(str(notebook))
+    for name in sorted(set(parameters) - set(declared)):
+        close = get_close_matches(name, list(declared), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"Unknown parameter {name!r}; {notebook.stem} declares {', '.join(sorted(declared))}.{hint}")
+    defaults = {"scale": declared["scale"]["default"].strip("'\""), "output_dir": None}
+    chosen = {**defaults, **parameters}
+    scale = os.environ.get(SCALE_VARIABLE) or chosen["scale"]
+    folder = output_folder(notebook.stem, scale, chosen["output_dir"])
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = folder / f"{notebook.stem}.failed.ipynb"
+    with tempfile.TemporaryDirectory() as scratch, shown_progress(Path(scratch) / "progress"):
+        executed = Path(scratch) / notebook.name
+        try:
+            papermill.execute_notebook(
+                str(notebook), str(executed), dict(parameters), cwd=str(ROOT), progress_bar=False, log_output=False
+            )
+        except Exception:
+            if executed.is_file():
+                _put(executed, failed)
+            raise
+        failed.unlink(missing_ok=True)
+        _put(executed, folder / notebook.name)
+        if store:
+            _put(executed, notebook)
+    return folder
+
+
+def last_line(folder: Path) -> str:
+    """Return the line that names figure, table and claims of a finished run."""
+    files = read_json(folder / "run.json")["files"]
+    names = {"figure": "figure", "table": "summary", "claims": "claims"}
+    return "  ".join(f"{word}: {files[key]}" for word, key in names.items() if key in files)
+
+
+def _put(executed: Path, target: Path) -> None:
+    """Move an executed notebook into place, without the paths, times and user names that papermill notes in it."""
+    notebook = nbformat.read(executed, as_version=4)
+    for holder in (notebook, *notebook.cells):
+        for noted in ("papermill", "execution", "widgets"):
+            holder.metadata.pop(noted, None)
+    with atomic(target) as temporary:
+        nbformat.write(notebook, temporary)
+
+
+@contextmanager
+def shown_progress(path: Path) -> Iterator[None]:
+    """Show the progress bars of the kernel, which writes them to `path`, on this terminal's stderr."""
+    path.touch()
+    os.environ[PROGRESS_FILE] = str(path)
+    stop = threading.Event()
+    follower = threading.Thread(target=_follow, args=(path, stop), daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        follower.join()
+        del os.environ[PROGRESS_FILE]
+
+
+def _follow(path: Path, stop: threading.Event) -> None:
+    """Copy the newest bar in `path` to stderr: in place on a terminal, else a line every ten seconds."""
+    on_terminal = sys.stderr.isatty()
+    shown, offset = "", 0
+    while not stop.wait(0.5 if on_terminal else 10.0):
+        with open(path) as handle:
+            handle.seek(offset)
+            text = handle.read()
+            offset = handle.tell()
+        bars = [bar.strip() for bar in text.replace("\n", "\r").split("\r") if bar.strip()]
+        if bars and bars[-1] != shown:
+            shown = bars[-1]
+            print(
+                f"\r{shown:<110}" if on_terminal else shown,
+                end="" if on_terminal else "\n",
+                file=sys.stderr,
+                flush=True,
+            )
+    if on_terminal and shown:
+        print(f"\r{'':<110}\r", end="", file=sys.stderr, flush=True)
