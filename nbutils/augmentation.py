@@ -9,11 +9,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torchvision.transforms import v2
 
-from nbutils.images import ImageSet, concatenate, to_float, to_uint8
+from nbutils.images import ImageSet, concatenate, synthetic_set, to_float, to_uint8
+from nbutils.scales import choose
 from nbutils.seeds import derive_seed
 from nbutils.training import ImageBatches
 
 AUGMIX_CHUNK = 8
+MIX_FROM = ("real+synthetic", "synthetic")
+"""What GenMix may weigh by lambda: the mixed data of Section 2 (our default), or the synthetic ones of Eq. 1."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -42,7 +45,12 @@ class Plain:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "examples"))
             images, targets = self.batches(count, seed)(0)
-        return to_uint8(images.clamp(-1, 1)), targets.cpu().numpy()
+        return to_uint8(images), targets.cpu().numpy()
+
+    def example_set(self, count: int, seed: int) -> ImageSet:
+        """Return `count` training images, each labelled with the class of its largest target."""
+        images, targets = self.examples(count, seed)
+        return synthetic_set(images, targets.argmax(axis=1), self.pool.class_names, name=type(self).__name__)
 
 
 @dataclass(frozen=True)
@@ -120,16 +128,16 @@ def append(real: ImageSet, synthetic: ImageSet) -> ImageSet:
 
 
 def table_arms(
-    real: ImageSet, synthetic: Mapping[str, ImageSet], alpha: float, mix_from: str = "real+synthetic"
+    real: ImageSet, synthetic: Mapping[str, ImageSet], alpha: float, mix_from: str = MIX_FROM[0]
 ) -> dict[str, Plain]:
     """Return the arms of GenMix's Table 1, by name: real, mixup, augmix, each generator appended, genmix with each.
 
-    synthetic: the images of each generator. mix_from: the side of GenMix weighed by lambda, "real+synthetic"
-    (Section 2, the default) or "synthetic" (Eq. 1).
+    synthetic: the images of each generator. mix_from: one of MIX_FROM. Raises ValueError for another one.
     """
+    choose("value of mix_from", mix_from, dict.fromkeys(MIX_FROM))
     arms: dict[str, Plain] = {"real": Plain(real), "mixup": MixUp(real, alpha=alpha), "augmix": AugMix(real)}
     arms |= {name: Plain(append(real, images)) for name, images in synthetic.items()}
     for name, images in synthetic.items():
-        pool = append(real, images) if mix_from == "real+synthetic" else images
+        pool = append(real, images) if mix_from == MIX_FROM[0] else images
         arms[f"genmix({name})"] = GenMix(pool, real=real, alpha=alpha)
     return arms

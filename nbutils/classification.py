@@ -14,6 +14,8 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from nbutils.artefacts import cached
 from nbutils.augmentation import Plain
+from nbutils.datasets import Splits
+from nbutils.datasets.audit import LeakAudit
 from nbutils.files import atomic
 from nbutils.images import ImageSet, to_float
 from nbutils.metrics.classification import macro_f1, scores
@@ -97,7 +99,7 @@ def build_network(config: ClassifierConfig, num_classes: int, channels: int) -> 
     )
 
 
-class _Training(Method):
+class Training(Method):
     """Cross-entropy training with Adam; after each epoch the validation macro-F1 decides what is kept."""
 
     def __init__(self, network: nn.Module, config: ClassifierConfig, val: ImageSet, steps_per_epoch: int):
@@ -159,7 +161,7 @@ def train_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "classifier", "weights"))
         network = build_network(config, policy.pool.num_classes, policy.pool.channels)
-    method = _Training(network, config, val, min(steps_per_epoch, num_steps))
+    method = Training(network, config, val, min(steps_per_epoch, num_steps))
     batches = policy.batches(config.batch_size, derive_seed(seed, "classifier", "batches"))
     log = train(method, batches, num_steps, seed=seed, description=description, checkpoint=checkpoint)
     network.load_state_dict(method.best_weights)
@@ -205,12 +207,34 @@ def load_classifier(folder: Path, network: nn.Module, config: ClassifierConfig) 
     return Classifier(network, config, TrainingLog(curve, int(curve["step"].iloc[-1])))
 
 
+def arm_classifier(
+    method: str,
+    policy: Plain,
+    splits: Splits,
+    config: ClassifierConfig,
+    *,
+    seed: int,
+    max_steps: int | None,
+    retrain: bool,
+) -> Classifier:
+    """Return the classifier of one arm of a comparison, trained or from the cache; see train_classifier."""
+    return fitted_classifier(
+        policy,
+        splits.val,
+        config,
+        retrain=retrain,
+        seed=seed,
+        epoch_images=len(splits.train),
+        max_steps=max_steps,
+        description=f"{method} (seed {seed})",
+    )
+
+
 def compare(
     arms: Sequence[Mapping[str, Plain]],
-    real: ImageSet,
-    val: ImageSet,
-    test: ImageSet,
+    splits: Splits,
     config: ClassifierConfig,
+    audit: LeakAudit,
     *,
     seeds: Sequence[int],
     max_steps: int | None = None,
@@ -219,25 +243,20 @@ def compare(
     """Train every arm with every seed, test each classifier once, and return one row per method and seed.
 
     arms: one mapping (method -> policy) for each generator seed; classifier seed number i takes arms[i % len(arms)].
-    real: the real training images; they give the length of an epoch and the rarest class. Columns: method, seed,
-    generator_seed, then the scores of metrics.classification as fractions 0..1, and `rarest_sensitivity`, the
-    sensitivity of the class with the fewest real training images.
+    splits: training (its size is the length of an epoch), validation and test images. audit: is asked before
+    anything is trained. Columns: method, seed, generator_seed, then the scores of metrics.classification as
+    fractions 0..1, and `rarest_sensitivity`, the sensitivity of the class with the fewest training images.
     """
-    rarest = real.class_names[int(real.class_counts().argmin())]
+    audit.check("early stopping", splits.val, allowed=("val",))
+    for method, policy in arms[0].items():
+        audit.check(f"classifier {method}", policy.pool)
+    rarest = splits.train.class_names[int(splits.train.class_counts().argmin())]
     jobs = [(i % len(arms), seed, method) for i, seed in enumerate(seeds) for method in arms[i % len(arms)]]
     rows = []
     for generator_seed, seed, method in progress(jobs, description="classifiers", unit="classifier"):
-        classifier = fitted_classifier(
-            arms[generator_seed][method],
-            val,
-            config,
-            retrain=retrain,
-            seed=seed,
-            epoch_images=len(real),
-            max_steps=max_steps,
-            description=f"{method} (seed {seed})",
-        )
-        found = scores(test.labels, classifier.predict(test), test.class_names)
+        policy = arms[generator_seed][method]
+        classifier = arm_classifier(method, policy, splits, config, seed=seed, max_steps=max_steps, retrain=retrain)
+        found = scores(splits.test.labels, classifier.predict(splits.test), splits.test.class_names)
         found["rarest_sensitivity"] = found[f"sensitivity:{rarest}"]
         rows.append({"method": method, "seed": seed, "generator_seed": generator_seed, **found})
     return pd.DataFrame(rows)

@@ -1,7 +1,8 @@
 """Figures: data and an axis in, the axis out; one style; saved as PNG and PDF with their run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from nbutils.files import atomic
 from nbutils.images import ImageSet
+from nbutils.placement import PointCloud
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
 COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0
@@ -110,6 +112,20 @@ def embedding(points: np.ndarray, labels: np.ndarray, kinds: np.ndarray, class_n
     ax.set(aspect="equal", xticks=[], yticks=[])
     ax.set_axis_off()
     return ax
+
+
+def embedding_panels(clouds: Mapping[str, PointCloud], embed: Callable[[np.ndarray], np.ndarray]) -> Figure:
+    """Draw one panel per arm: its points, embedded by `embed` (features (N, D) -> (N, 2)) and shown by `embedding`."""
+    columns = 3
+    rows = -(-len(clouds) // columns)
+    size = PAGE_WIDTH / columns
+    fig, axes = plt.subplots(rows, columns, figsize=(PAGE_WIDTH, size * rows), squeeze=False)
+    for ax in axes.flat[len(clouds) :]:
+        ax.set_axis_off()
+    for ax, letter, (name, cloud) in zip(axes.flat, ascii_lowercase, clouds.items(), strict=False):
+        embedding(embed(cloud.features), cloud.labels, cloud.kinds, cloud.class_names, ax)
+        ax.set_title(f"({letter}) {name}", loc="left")
+    return fig
 
 
 def save_figure(fig: Figure, folder: Path, name: str) -> Path:

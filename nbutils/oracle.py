@@ -1,9 +1,11 @@
 """The oracle reader: a classifier trained on tens of thousands of phantoms, to say what a synthetic image shows."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from nbutils import phantoms
 from nbutils.artefacts import cached
@@ -33,6 +35,17 @@ def modality_of(dataset: str) -> str | None:
     return name if scheme == "phantom" else None
 
 
+def key(modality: str) -> dict:
+    """Return what determines the oracle reader of a modality, as JSON values."""
+    return {
+        "modality": modality,
+        "version": phantoms.modality(modality).version,
+        "image_size": IMAGE_SIZE,
+        "images_per_class": IMAGES_PER_CLASS,
+        "config": asdict(CONFIG),
+    }
+
+
 def reader(modality: str) -> Classifier:
     """Return the oracle reader of a modality: shipped, cached, or trained now (minutes).
 
@@ -40,13 +53,6 @@ def reader(modality: str) -> Classifier:
     to that size. Raises ValueError for an unknown modality.
     """
     kind = phantoms.modality(modality)
-    key = {
-        "modality": modality,
-        "version": kind.version,
-        "image_size": IMAGE_SIZE,
-        "images_per_class": IMAGES_PER_CLASS,
-        "config": asdict(CONFIG),
-    }
 
     def build(folder: Path) -> None:
         sizes = {"oracle": IMAGES_PER_CLASS, "oracle-val": VAL_IMAGES_PER_CLASS}
@@ -57,16 +63,22 @@ def reader(modality: str) -> Classifier:
         )
         save_classifier(made, folder)
 
-    folder = cached("oracle", key, build).path
+    folder = cached("oracle", key(modality), build).path
     network = build_network(CONFIG, len(kind.class_names), kind.channels)
     return load_classifier(folder, network.to(device()), CONFIG)
 
 
-def agreement(images: ImageSet, modality: str) -> np.ndarray:
-    """Return, for each class, the share (0..1) of its images in which the oracle sees that class, (num_classes,) float.
+def agreement(sources: Mapping[str, ImageSet], dataset: str) -> pd.DataFrame | None:
+    """Return the share (0..1) of each source's images in which the oracle sees the class they are labelled with.
 
-    NaN for a class without images.
+    One row per source, one column per class (NaN for a class without images). None = `dataset` is not a phantom, so
+    that no oracle can know.
     """
-    right = reader(modality).predict(images) == images.labels
-    shares = [right[images.labels == label].mean() if n else np.nan for label, n in enumerate(images.class_counts())]
-    return np.array(shares)
+    modality = modality_of(dataset)
+    if modality is None:
+        return None
+    oracle, rows = reader(modality), {}
+    for source, images in sources.items():
+        right = pd.Series(oracle.predict(images) == images.labels)
+        rows[source] = right.groupby(np.array(images.class_names)[images.labels], sort=False).mean()
+    return pd.DataFrame(rows).T.rename_axis("source")[list(images.class_names)].reset_index()

@@ -1,5 +1,6 @@
 """What the papers report, what they claim, and whether our runs agree."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,10 +29,17 @@ def reported(paper: str) -> pd.DataFrame:
 
 
 @cache
-def protocol(paper: str) -> dict[str, str]:
-    """Return the settings a paper states, as text: name of the setting -> value."""
+def protocol(paper: str) -> dict[str, float | bool | str]:
+    """Return the settings a paper states: name of the setting -> number, truth value or text."""
     table = pd.read_csv(ROOT / "data" / "papers" / f"{paper}_protocol.csv", dtype=str)
-    return dict(zip(table["setting"], table["value"], strict=True))
+    return {name: _value(text) for name, text in zip(table["setting"], table["value"], strict=True)}
+
+
+def _value(text: str) -> float | bool | str:
+    try:
+        return json.loads(text.lower())
+    except json.JSONDecodeError:
+        return text
 
 
 def reported_value(paper: str, method: str, metric: str) -> float:
@@ -178,6 +186,22 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(stacked).rename_axis(["method", "metric"]).reset_index()
 
 
+def beside_reported(paper: str, results: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Return a table with one row per method: for each metric ours (mean ± sd over seeds) and the paper's, in percent.
+
+    An empty cell: the paper has no such number.
+    """
+    rows = []
+    for method, group in results.groupby("method", sort=False):
+        row = {"method": method}
+        for metric in metrics:
+            printed = reported_value(paper, method, metric)
+            row[f"{metric} ↑"] = _spread(group[metric])
+            row[f"paper {metric}"] = "" if np.isnan(printed) else f"{100 * printed:.1f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 GENMIX_GENERATORS = ("dcgan", "stylegan", "textual-inversion", "diffusion")
 
 
@@ -214,3 +238,19 @@ def genmix_claims() -> list[Claim]:
         for metric in ("accuracy", "macro_f1")
     ]
     return [*gains, *mixup, minor, *useless, best_alone, *best]
+
+
+def genmix_feature_claims() -> list[Claim]:
+    """Return the claims of GenMix on its Fig. 4, which the text makes in words, as measurable statements."""
+    boundary = [
+        Claim("genmix", f"GenMix ({name}) lies at class boundaries more often", f"genmix({name})", (name,), "boundary")
+        for name in ("stylegan", "textual-inversion", "diffusion")
+    ]
+    return [
+        Claim(
+            "genmix", "StyleGAN collapses: lower recall than diffusion", "stylegan", ("diffusion",), "recall", "less"
+        ),
+        Claim("genmix", "GenMix spreads StyleGAN's images: recall", "genmix(stylegan)", ("stylegan",), "recall"),
+        Claim("genmix", "Textual inversion shifts the mean", "textual-inversion", ("diffusion",), "mean_shift"),
+        *boundary,
+    ]

@@ -27,6 +27,9 @@ from nbutils.images import ImageSet
 from nbutils.scales import SCALES, at_scale, choose
 
 SCALE_VARIABLE, THREADS_VARIABLE = "NBUTILS_SCALE", "NBUTILS_THREADS"
+DEFAULT_THREADS = 2
+"""Fixed, so that a machine with more cores gives the same numbers; the small networks gain nothing from more."""
+
 PACKAGES = ("torch", "torchvision", "timm", "diffusers", "scikit-learn", "umap-learn", "numpy", "pandas")
 
 
@@ -34,19 +37,21 @@ PACKAGES = ("torch", "torchvision", "timm", "diffusers", "scikit-learn", "umap-l
 class RunScale:
     """What a scale means for a whole notebook.
 
-    image_size: pixels. num_seeds: classifiers per method. points: images of each kind in an embedding.
+    image_size: pixels. num_seeds: classifiers per method. live_steps: steps of the short training that a notebook
+    shows. points: images of each kind in an embedding.
     """
 
     image_size: int
     num_seeds: int
+    live_steps: int
     points: int
 
 
 RUN_SCALES = {
-    "smoke": RunScale(image_size=16, num_seeds=2, points=60),
-    "demo": RunScale(image_size=32, num_seeds=3, points=681),
-    "gpu": RunScale(image_size=64, num_seeds=5, points=681),
-    "paper": RunScale(image_size=256, num_seeds=5, points=681),
+    "smoke": RunScale(image_size=16, num_seeds=2, live_steps=4, points=60),
+    "demo": RunScale(image_size=32, num_seeds=3, live_steps=200, points=600),
+    "gpu": RunScale(image_size=64, num_seeds=5, live_steps=500, points=600),
+    "paper": RunScale(image_size=256, num_seeds=5, live_steps=500, points=600),
 }
 
 
@@ -90,6 +95,15 @@ class Run:
             trained, artefact = generators.fitted(generator, images, retrain=retrain)
         print(f"{name} (seed {seed}): weights {artefact.source}.")
         return trained
+
+    def live_training(self, name: str, images: ImageSet) -> Generator:
+        """Return a generator trained live for the scale's few `live_steps`, to be looked at and thrown away."""
+        self.audit.check(f"live training of {name}", images)
+        generator = generators.create(name, scale=self.scale, seed=self.seed, num_steps=self.settings.live_steps)
+        with self.timed(f"live training of {name}"):
+            generator.fit(images)
+        print(f"Trained {name} live for {generator.log.num_steps} steps, in {generator.log.seconds:.0f} s.")
+        return generator
 
     def _generator(self, name: str, seed: int) -> Generator:
         generator = generators.create(name, scale=self.scale, seed=seed)
@@ -171,7 +185,7 @@ def start_run(
         for value in given:
             choose(f"value of {name}", value, dict.fromkeys(values))
     parameters["num_seeds"] = num_seeds or settings.num_seeds
-    threads = int(os.environ.get(THREADS_VARIABLE) or len(os.sched_getaffinity(0)))
+    threads = int(os.environ.get(THREADS_VARIABLE) or min(DEFAULT_THREADS, len(os.sched_getaffinity(0))))
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", module="umap|sklearn")
     folder = output_folder(notebook, scale, output_dir)

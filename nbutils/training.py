@@ -47,7 +47,7 @@ def autocast():
 class Method:
     """What is trained: networks, their optimisers, moving averages, and one training step.
 
-    modules: the networks by name; they are moved to the device here.
+    modules: the networks by name; they are moved to the device here (not from the meta device).
     optimizers: by name.
     ema_decays: name of a module -> decay of its exponential moving average per step; the average starts as a plain
         mean (decay (1 + n) / (10 + n)) so that short trainings are not held back by the first weights.
@@ -59,7 +59,7 @@ class Method:
         optimizers: Mapping[str, Optimizer],
         ema_decays: Mapping[str, float] | None = None,
     ):
-        self.modules = {name: module.to(device()) for name, module in modules.items()}
+        self.modules = {name: _placed(module) for name, module in modules.items()}
         self.optimizers = dict(optimizers)
         self.averages = {
             name: AveragedModel(self.modules[name], multi_avg_fn=_average(decay))
@@ -92,6 +92,12 @@ class Method:
                 item.load_state_dict(state[part][name])
         self.load_extra_state(state["extra"])
         self.done = state["done"]
+
+
+def _placed(module: nn.Module) -> nn.Module:
+    """Move a module to the device; one made on the meta device (shapes only) stays there."""
+    on_meta = any(parameter.is_meta for parameter in module.parameters())
+    return module if on_meta else module.to(device())
 
 
 def _average(decay: float):

@@ -1,0 +1,83 @@
+"""The graph of papermill runs: which notebook, which parameters, which outputs. Finished runs are not repeated.
+
+    snakemake --cores 2 figures                                   every notebook at demo scale, default data
+    snakemake --cores 2 evidence                                  the long runs behind the verdicts
+    snakemake --cores 2 matrix --config notebooks=30_genmix_classification \
+        scale=demo datasets=phantom:liver,folder:/my/images seeds=0,10,20
+
+A failed run leaves <notebook>.failed.ipynb in its folder. On a cluster: the same with --executor slurm.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
+EVIDENCE = ["30_genmix_classification", "31_genmix_tsne"]
+
+
+def asked(name, default):
+    """Return a list from --config name=a,b,c."""
+    return str(config.get(name, default)).split(",")
+
+
+def folder_name(dataset):
+    """Return a data set's name as one folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", dataset).strip("-")
+
+
+DATASETS = {folder_name(name): name for name in asked("datasets", "phantom:liver")}
+RUN = f"NBUTILS_THREADS={{threads}} {sys.executable} -m nbutils run {{wildcards.notebook}} "
+
+
+wildcard_constraints:
+    notebook="|".join(NOTEBOOKS),
+    scale="smoke|demo|gpu|paper",
+
+
+rule figures:
+    input:
+        expand("figures/{notebook}/demo/run.json", notebook=NOTEBOOKS),
+
+
+rule evidence:
+    input:
+        expand("figures/{notebook}/evidence/run.json", notebook=EVIDENCE),
+
+
+rule matrix:
+    input:
+        expand(
+            "runs/{notebook}/{scale}/{dataset}/seed{seed}/run.json",
+            notebook=asked("notebooks", "30_genmix_classification"),
+            scale=asked("scale", "demo"),
+            dataset=list(DATASETS),
+            seed=asked("seeds", "0"),
+        ),
+
+
+rule figure_run:
+    output:
+        "figures/{notebook}/{scale}/run.json",
+    threads: 2
+    shell:
+        RUN + "-p scale {wildcards.scale}"
+
+
+rule evidence_run:
+    output:
+        "figures/{notebook}/evidence/run.json",
+    threads: 2
+    shell:
+        RUN + "-p scale demo -p num_seeds 12 -p num_generator_seeds 3 -p output_dir figures/{wildcards.notebook}/evidence"
+
+
+rule matrix_run:
+    output:
+        "runs/{notebook}/{scale}/{dataset}/seed{seed}/run.json",
+    params:
+        dataset=lambda wildcards: DATASETS[wildcards.dataset],
+    threads: 1
+    shell:
+        RUN + "-p scale {wildcards.scale} -p dataset '{params.dataset}' -p seed {wildcards.seed} "
+        "-p output_dir runs/{wildcards.notebook}/{wildcards.scale}/{wildcards.dataset}/seed{wildcards.seed}"

@@ -1,0 +1,66 @@
+"""The command line: python -m nbutils run | build-paper | ship."""
+
+import argparse
+import ast
+import os
+import sys
+
+os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else each kernel warns about the debugger
+
+
+def parsed_value(text: str):
+    """Return a Python literal (2, 0.5, None, True, [1, 2]) as such, anything else as text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run one notebook."""
+    from nbutils.runner import find_notebook, last_line, run_notebook
+
+    parameters = {name: parsed_value(value) for name, value in arguments.parameter}
+    print(last_line(run_notebook(find_notebook(arguments.notebook), parameters, store=arguments.store)))
+
+
+def build_paper(arguments: argparse.Namespace) -> None:
+    """Build every network at paper scale."""
+    from nbutils.paper_build import build_all
+
+    build_all()
+
+
+def ship(arguments: argparse.Namespace) -> None:
+    """Train, or find in the cache, what data/weights ships for a data set at demo scale, and put it there."""
+    from nbutils.shipping import ship_all
+
+    ship_all(arguments.dataset, seeds=arguments.seeds)
+
+
+def main() -> int:
+    """Parse the command line and do it; a mistake in it is one line on stderr and exit status 2."""
+    parser = argparse.ArgumentParser(prog="python -m nbutils", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("run", help="run a notebook: its number, name or path")
+    command.add_argument("notebook")
+    command.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    command.add_argument("--store", action="store_true", help="keep the outputs in notebooks/ too")
+    command.set_defaults(function=run)
+    command = commands.add_parser("build-paper", help="build every network at paper scale and take one step")
+    command.set_defaults(function=build_paper)
+    command = commands.add_parser("ship", help="train demo artefacts in the background and put them into data/weights")
+    command.add_argument("--dataset", default="phantom:liver")
+    command.add_argument("--seeds", type=int, default=1, help="generator seeds to train; the first is shipped")
+    command.set_defaults(function=ship)
+    arguments = parser.parse_args()
+    try:
+        arguments.function(arguments)
+    except ValueError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

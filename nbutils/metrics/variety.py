@@ -1,0 +1,64 @@
+"""Variety: how synthetic images lie among real ones in a feature space; features in, numbers out."""
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+BOUNDARY_NEIGHBOURS, BOUNDARY_PURITY = 10, 0.8
+
+
+def recall(synthetic: np.ndarray, real: np.ndarray, k: int = 5) -> float:
+    """Return the share 0..1 of real points inside the k-nearest-neighbour ball of at least one synthetic point.
+
+    synthetic: (N, D) float, real: (M, D) float, Euclidean. Low recall = the synthetic images miss much of what the
+    real ones show (mode collapse). It depends on N and M: compare at equal numbers. Source: Kynkäänniemi et al. 2019,
+    Eq. 2. Raises ValueError for fewer than k + 1 synthetic points.
+    """
+    if len(synthetic) <= k:
+        raise ValueError(f"Recall with k = {k} needs more than {k} synthetic points, found {len(synthetic)}.")
+    among = NearestNeighbors(n_neighbors=k + 1).fit(synthetic)
+    radii = among.kneighbors(synthetic)[0][:, -1]  # (N,), the point itself is its first neighbour
+    distances = np.linalg.norm(real[:, None] - synthetic[None], axis=2)  # (M, N)
+    return float((distances <= radii).any(axis=1).mean())
+
+
+def mean_shift(synthetic: np.ndarray, real: np.ndarray) -> float:
+    """Return the distance between the two means, in units of the real points' spread (root of total variance).
+
+    synthetic: (N, D) float, real: (M, D) float. 0 = the same mean.
+    """
+    spread = np.sqrt(real.var(axis=0, ddof=1).sum())
+    return float(np.linalg.norm(synthetic.mean(axis=0) - real.mean(axis=0)) / spread)
+
+
+def boundary_share(points: np.ndarray, real: np.ndarray, real_labels: np.ndarray) -> float:
+    """Return the share 0..1 of points at a class boundary of the real ones.
+
+    A point lies at a boundary when fewer than 80 % of its 10 nearest real points belong to one class. points: (N, D),
+    real: (M, D) float, real_labels: (M,) int64. The threshold is ours; the paper judges by eye.
+    """
+    nearest = NearestNeighbors(n_neighbors=BOUNDARY_NEIGHBOURS).fit(real).kneighbors(points, return_distance=False)
+    votes = real_labels[nearest][:, :, None] == np.unique(real_labels)  # (N, neighbours, classes)
+    return float((votes.mean(axis=1).max(axis=1) < BOUNDARY_PURITY).mean())
+
+
+def variety(
+    synthetic: np.ndarray, synthetic_labels: np.ndarray, real: np.ndarray, real_labels: np.ndarray
+) -> dict[str, float]:
+    """Return `recall` and `mean_shift` (means over the classes, each class among its own) and `boundary` (share).
+
+    In each class as many synthetic as real points are used, the smaller number of the two. Classes with fewer than
+    10 points on either side are left out of the first two.
+    """
+    recalls, shifts = [], []
+    for label in np.unique(real_labels):
+        ours, theirs = synthetic[synthetic_labels == label], real[real_labels == label]
+        count = min(len(ours), len(theirs))
+        if count < 10:
+            continue
+        recalls.append(recall(ours[:count], theirs[:count]))
+        shifts.append(mean_shift(ours[:count], theirs[:count]))
+    return {
+        "recall": float(np.mean(recalls)) if recalls else float("nan"),
+        "mean_shift": float(np.mean(shifts)) if shifts else float("nan"),
+        "boundary": boundary_share(synthetic, real, real_labels),
+    }

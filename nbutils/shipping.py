@@ -1,0 +1,27 @@
+"""What data/weights ships: generators trained at demo scale on a phantom's training split, and its oracle reader."""
+
+from nbutils import datasets, generators, oracle
+from nbutils.artefacts import ship
+from nbutils.runs import RUN_SCALES
+
+SCALE = "demo"
+
+
+def ship_all(dataset: str, seeds: int = 1) -> None:
+    """Train (or find in the cache) every generator and the oracle reader at demo scale; ship the first seed.
+
+    Further generator seeds stay in the cache, where evidence runs find them. An interrupted call goes on where it
+    stood. Raises ValueError for a data set that is not a phantom: nothing trained on other images is shipped.
+    """
+    modality = oracle.modality_of(dataset)
+    if modality is None:
+        raise ValueError(f"Only phantoms have shipped artefacts, {dataset!r} is none; allowed: 'phantom:<modality>'.")
+    oracle.reader(modality)
+    print(f"oracle reader of {modality}: {ship('oracle', oracle.key(modality)).name}", flush=True)
+    train = datasets.load(dataset, image_size=RUN_SCALES[SCALE].image_size).train
+    for seed in range(seeds):
+        for name in generators.names():
+            generator = generators.create(name, scale=SCALE, seed=seed)
+            _, artefact = generators.fitted(generator, train)
+            folder = ship("generator", generator.key(train)) if seed == 0 else artefact.path
+            print(f"{name} seed {seed}: {folder.name}", flush=True)

@@ -1,0 +1,83 @@
+"""nbutils.augmentation: what the policies make of real and synthetic images."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_blobs
+
+from nbutils.augmentation import AugMix, GenMix, MixUp, Plain, append, labels_for_share, table_arms
+from nbutils.images import ImageSet
+
+
+def constant(value, count=40, label=0):
+    images = np.full((count, 1, 16, 16), value, np.uint8)
+    return ImageSet(images, np.full(count, label), ("a", "b"), [f"{value}-{i}" for i in range(count)], name=str(value))
+
+
+def test_genmix_weighs_the_synthetic_side_by_beta_alpha_1():
+    white, black = constant(255, label=1), constant(0, label=0)
+    images, targets = GenMix(white, real=black, alpha=0.3).batches(4000, seed=0)(0)
+    weights = (images[:, 0, 0, 0] + 1) / 2  # 1 = all synthetic
+    assert torch.allclose(weights, targets[:, 1], atol=1e-5)
+    assert weights.mean().item() == pytest.approx(0.3 / 1.3, abs=0.02)  # the mean of Beta(a, 1) is a / (a + 1)
+    assert weights.square().mean().item() == pytest.approx(0.3 / 2.3, abs=0.02)  # its second moment a / (a + 2)
+    assert len(weights.unique()) > 3900  # a lambda for each image
+
+
+def test_genmix_from_the_mixed_pool_also_mixes_real_with_real():
+    real, synthetic = constant(0), constant(255, label=1)
+    arms = table_arms(real, {"g": synthetic}, alpha=0.3)
+    assert sorted(set(arms["genmix(g)"].pool.groups)) == sorted([*real.groups, *synthetic.groups])
+    only = table_arms(real, {"g": synthetic}, alpha=0.3, mix_from="synthetic")["genmix(g)"]
+    assert only.pool is synthetic
+    assert only.key() != arms["genmix(g)"].key()
+
+
+def test_the_arms_are_those_of_table_1():
+    arms = table_arms(make_blobs(8, 0), {"dcgan": make_blobs(8, 1), "diffusion": make_blobs(8, 2)}, alpha=0.3)
+    assert list(arms) == ["real", "mixup", "augmix", "dcgan", "diffusion", "genmix(dcgan)", "genmix(diffusion)"]
+    with pytest.raises(ValueError, match="Unknown value of mix_from 'real'"):
+        table_arms(make_blobs(8, 0), {}, alpha=0.3, mix_from="real")
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, [30, 30]), (0.4, [20, 20]), (0.75, [90, 90])])
+def test_the_share_is_that_of_synthetic_images_in_the_pool(blobs, share, expected):
+    labels = labels_for_share(blobs, share)
+    assert np.bincount(labels).tolist() == expected
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1])
+def test_an_impossible_share_is_refused(blobs, share):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        labels_for_share(blobs, share)
+
+
+def test_plain_targets_are_one_hot_and_images_are_untouched(blobs):
+    images, targets = Plain(blobs).batches(60, seed=0)(0)
+    assert targets.sum(dim=1).eq(1).all()
+    assert targets.max(dim=1).values.eq(1).all()
+    assert torch.isclose(images.mean(), torch.from_numpy(blobs.images).float().mean() / 127.5 - 1, atol=1e-5)
+
+
+def test_mixup_mixes_labels_as_it_mixes_images():
+    both = append(constant(0, label=0), constant(255, label=1))
+    images, targets = MixUp(both, alpha=0.3).batches(80, seed=0)(0)
+    assert torch.allclose((images[:, 0, 0, 0] + 1) / 2, targets[:, 1], atol=1e-5)
+    assert ((targets[:, 1] > 0.001) & (targets[:, 1] < 0.999)).any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_augmix_changes_images_but_not_labels(channels):
+    images = make_blobs(16, seed=0, channels=channels)
+    plain, labels = Plain(images).batches(16, seed=0)(0)
+    mixed, targets = AugMix(images).batches(16, seed=0)(0)
+    assert mixed.shape == plain.shape
+    assert not torch.equal(mixed, plain)
+    assert torch.equal(targets, labels)
+
+
+def test_examples_are_the_same_for_the_same_seed(blobs):
+    policy = GenMix(blobs, real=blobs, alpha=0.3)
+    assert np.array_equal(policy.examples(10, seed=1)[0], policy.examples(10, seed=1)[0])
+    assert not np.array_equal(policy.examples(10, seed=1)[0], policy.examples(10, seed=2)[0])
+    assert len(policy.example_set(10, seed=1)) == 10

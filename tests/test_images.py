@@ -1,0 +1,91 @@
+"""nbutils.images: containers, value ranges, identity."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_blobs
+
+from nbutils.images import ImageSet, check_image_size, concatenate, resize, to_float, to_uint8
+
+
+def test_values_survive_the_round_trip_between_uint8_and_float():
+    every = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    floats = to_float(every)
+    assert floats.dtype == torch.float32
+    assert floats.min() == -1
+    assert floats.max() == 1
+    assert np.array_equal(to_uint8(floats), every)
+
+
+def test_conversions_refuse_what_would_be_scaled_twice():
+    with pytest.raises(ValueError, match="takes uint8 images"):
+        to_float(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(ValueError, match="takes float images"):
+        to_uint8(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="not finite"):
+        to_uint8(torch.full((1, 1, 8, 8), float("nan")))
+
+
+def test_float_values_are_rounded_and_clipped():
+    assert to_uint8(torch.tensor([-3.0, 3.0, 0.0]).view(1, 1, 1, 3)).ravel().tolist() == [0, 255, 128]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros((2, 1, 8, 8), np.float32)}, "must be a uint8 array"),
+        ({"images": np.zeros((2, 2, 8, 8), np.uint8)}, "1 or 3 channels, found 2"),
+        ({"images": np.zeros((2, 1, 8, 9), np.uint8)}, "square, found 8 x 9"),
+        ({"labels": [0]}, "2 images need 2 labels"),
+        ({"labels": [0, 2]}, "labels must be 0..1"),
+    ],
+)
+def test_an_image_set_that_does_not_fit_together_is_refused(change, message):
+    good = {
+        "images": np.zeros((2, 1, 8, 8), np.uint8),
+        "labels": [0, 1],
+        "class_names": ("a", "b"),
+        "groups": ["x", "y"],
+    }
+    ImageSet(**good)
+    with pytest.raises(ValueError, match=message):
+        ImageSet(**{**good, **change})
+
+
+def test_subsets_keep_images_labels_and_groups_together(blobs):
+    subset = blobs.subset([3, 0])
+    assert np.array_equal(subset.images, blobs.images[[3, 0]])
+    assert subset.groups.tolist() == blobs.groups[[3, 0]].tolist()
+    assert blobs.of_class(1).class_counts().tolist() == [0, 30]
+    assert len(blobs.subset([])) == 0
+
+
+def test_hashes_find_exact_copies_only(blobs):
+    twice = concatenate([blobs, blobs.subset([5])], "twice")
+    assert twice.hashes()[-1] == twice.hashes()[5]
+    assert len(set(twice.hashes())) == len(blobs)
+
+
+def test_the_fingerprint_is_the_origin_or_the_content(blobs):
+    other = make_blobs(60, seed=1)
+    assert blobs.fingerprint() == make_blobs(60, seed=0).fingerprint() != other.fingerprint()
+    named = [ImageSet(s.images, s.labels, s.class_names, s.groups, origin="same recipe") for s in (blobs, other)]
+    assert named[0].fingerprint() == named[1].fingerprint()
+    assert named[0].subset(range(5)).fingerprint() != named[1].subset(range(5)).fingerprint()
+
+
+def test_joining_needs_one_shape_and_the_same_classes(blobs):
+    with pytest.raises(ValueError, match="same shape and classes"):
+        concatenate([blobs, make_blobs(4, seed=1, image_size=32)], "mixed")
+
+
+def test_resizing_is_antialiased():
+    stripes = np.zeros((1, 1, 64, 64), np.uint8)
+    stripes[..., ::2] = 255
+    assert np.ptp(resize(stripes, 16)[0, 0, 4:-4, 4:-4]) <= 2  # without antialiasing the stripes alias to 0 or 255
+
+
+@pytest.mark.parametrize("size", [0, -4, 7, 2048, 32.0, True, "32"])
+def test_an_impossible_image_size_is_refused(size):
+    with pytest.raises(ValueError, match="whole number of pixels from 8 to 1024"):
+        check_image_size(size)
