@@ -55,4 +55,4 @@ build-paper: $(READY)
 
 test-lab: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[lab-test]'
-	$(BIN)/python -m pytest -m lab tests/lab
+	$(BIN)/python -m pytest --override-ini addopts= tests/lab

@@ -36,6 +36,7 @@ class ClassifierConfig:
     input_size: pixels the network sees, images are resized to it bilinearly; None = as the images are.
     num_epochs: an epoch is as many steps as the *real* training set has batches, so that every arm of a table gets
         the same number of steps however many synthetic images it has.
+    max_epoch_images: an epoch is no longer than this, so that demo stays short on large sets; None = no limit.
     patience: epochs without a better validation score after which training stops.
     """
 
@@ -47,8 +48,22 @@ class ClassifierConfig:
     options: tuple[tuple[str, object], ...] = ()
     pretrained: bool = False
     input_size: int | None = None
+    max_epoch_images: int | None = None
     weight_decay: float = 0.0
     predict_batch_size: int = 256
+
+
+CLASSIFIERS = {
+    "smoke": ClassifierConfig("test_byobnet", num_epochs=1, batch_size=64, learning_rate=1e-3, patience=1),
+    "demo": ClassifierConfig(
+        "test_byobnet", num_epochs=12, batch_size=32, learning_rate=1e-3, patience=5, max_epoch_images=768
+    ),
+    "gpu": ClassifierConfig("resnet18", num_epochs=40, batch_size=32, learning_rate=3e-4, patience=10),
+    # GenMix, Implementation Details; Adam, the input size and the selection score are our choices.
+    "paper": ClassifierConfig(
+        "vgg16", num_epochs=100, batch_size=8, learning_rate=2e-4, patience=20, pretrained=True, input_size=224
+    ),
+}
 
 
 class Classifier:
@@ -156,7 +171,7 @@ def train_classifier(
 
     epoch_images: number of real training images, the length of an epoch. max_steps: stop earlier, None = do not.
     """
-    steps_per_epoch = -(-epoch_images // config.batch_size)
+    steps_per_epoch = -(-min(epoch_images, config.max_epoch_images or epoch_images) // config.batch_size)
     num_steps = min(config.num_epochs * steps_per_epoch, max_steps or config.num_epochs * steps_per_epoch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "classifier", "weights"))

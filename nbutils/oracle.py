@@ -22,10 +22,11 @@ from nbutils.images import ImageSet
 from nbutils.training import device
 
 IMAGE_SIZE = 32
-IMAGES_PER_CLASS = 10_000
-VAL_IMAGES_PER_CLASS = 500
+TRAIN_IMAGES, VAL_IMAGES = 30_000, 1_500
+"""Phantoms of all classes together, in equal numbers."""
+
 CONFIG = ClassifierConfig(
-    network="test_resnet", num_epochs=6, batch_size=64, learning_rate=1e-3, patience=6, input_size=IMAGE_SIZE
+    network="test_byobnet", num_epochs=6, batch_size=64, learning_rate=1e-3, patience=6, input_size=IMAGE_SIZE
 )
 
 
@@ -41,7 +42,7 @@ def key(modality: str) -> dict:
         "modality": modality,
         "version": phantoms.modality(modality).version,
         "image_size": IMAGE_SIZE,
-        "images_per_class": IMAGES_PER_CLASS,
+        "images": TRAIN_IMAGES,
         "config": asdict(CONFIG),
     }
 
@@ -55,17 +56,21 @@ def reader(modality: str) -> Classifier:
     kind = phantoms.modality(modality)
 
     def build(folder: Path) -> None:
-        sizes = {"oracle": IMAGES_PER_CLASS, "oracle-val": VAL_IMAGES_PER_CLASS}
-        counts = {split: (size,) * len(kind.class_names) for split, size in sizes.items()}
-        train, val = (phantoms.render(modality, s, image_size=IMAGE_SIZE, counts=counts[s]) for s in sizes)
-        made = train_classifier(
-            Plain(train), val, CONFIG, seed=0, epoch_images=len(train), description=f"oracle reader of {modality}"
-        )
-        save_classifier(made, folder)
+        checkpoint = folder / "training.pt"
+        train, val = (_equal_counts(kind, total, seed) for seed, total in enumerate((TRAIN_IMAGES, VAL_IMAGES)))
+        training = {"seed": 0, "epoch_images": len(train), "description": f"oracle reader of {modality}"}
+        save_classifier(train_classifier(Plain(train), val, CONFIG, checkpoint=checkpoint, **training), folder)
+        checkpoint.unlink(missing_ok=True)
 
     folder = cached("oracle", key(modality), build).path
     network = build_network(CONFIG, len(kind.class_names), kind.channels)
     return load_classifier(folder, network.to(device()), CONFIG)
+
+
+def _equal_counts(kind: phantoms.Modality, total: int, seed: int) -> ImageSet:
+    """Render phantoms that belong to no study, the same number of each class."""
+    counts = [total // len(kind.class_names)] * len(kind.class_names)
+    return phantoms.render(kind.name, "oracle", seed=seed, image_size=IMAGE_SIZE, counts=counts)
 
 
 def agreement(sources: Mapping[str, ImageSet], dataset: str) -> pd.DataFrame | None:

@@ -1,0 +1,201 @@
+"""folder:PATH — your own images: class folders, or train / test (/ val) folders of class folders.
+
+PATH/<class>/<image>, or PATH/{train,training}/<class>/<image> with {test,testing} and {val,valid,validation} beside
+it, in any case. Optionally PATH/groups.csv, columns file,group: the patient (lesion, slide ...) of each image file,
+named relative to PATH.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nbutils.datasets.assembly import PATIENTS_UNKNOWN, Collection, assemble, digest
+from nbutils.datasets.pictures import SUFFIXES, read_picture, to_square
+from nbutils.datasets.splits import Splits
+from nbutils.images import ImageSet
+from nbutils.progress import progress
+
+SPLIT_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+GROUPS_FILE = "groups.csv"
+CLUTTER = ("Thumbs.db", "desktop.ini", "__MACOSX")  # left by operating systems, beside all hidden files
+TWELVE_BITS = 4095
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image file: its path, class and split ("" = no splits are given)."""
+
+    path: Path
+    class_name: str
+    split: str
+
+
+def load(where: str, image_size: int, seed: int, duplicates: str) -> Splits:
+    """Read all images below the folder `where`, centre-cropped to squares and resized once to image_size.
+
+    Grey if all images are grey, else RGB. Raises ValueError for folders or files that do not fit.
+    """
+    root = _root(where)
+    files, notes = _list_files(root)
+    ids = np.array([file.path.relative_to(root).as_posix() for file in files])
+    groups, group_notes = _groups(root, ids)
+    class_names = tuple(sorted({file.class_name for file in files}))
+    labels = [class_names.index(file.class_name) for file in files]
+    name = f"folder:{root.resolve().name}"
+    pixels, digests, pixel_notes = _decode(files, image_size, name)
+    images = ImageSet(pixels, labels, class_names, groups, name)
+    splits = np.array([file.split or "train" for file in files])
+    notes = (*group_notes, *notes, *pixel_notes)
+    return assemble(Collection(images, digests, splits, ids, notes), seed, duplicates)
+
+
+def _root(where: str) -> Path:
+    root = Path(where).expanduser()
+    if not where or not root.is_dir():
+        raise ValueError(f"No folder at {where!r}; folder:PATH takes a folder of class folders, or of train and test.")
+    return root
+
+
+def _list_files(root: Path) -> tuple[list[ImageFile], list[str]]:
+    """Find the image files of all classes and splits, in a fixed order, with notes about skipped files."""
+    split_folders = _split_folders(root)
+    classes = {split: _folders(folder) for split, folder in split_folders.items()}
+    _check_class_folders(root, {split: {folder.name for folder in found} for split, found in classes.items()})
+    skipped: Counter[str] = Counter()
+    files = [
+        ImageFile(path, folder.name, split)
+        for split, folders in classes.items()
+        for folder in folders
+        for path in _image_paths(folder, skipped)
+    ]
+    notes = [f"skipped files that are no images: {_listed(skipped)}"] if skipped else []
+    return files, notes
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Return the folder of each given split, or {"": root} if the folders in it are classes."""
+    folders = _folders(root)
+    named = [folder for folder in folders if folder.name.lower() in SPLIT_OF]
+    if not named:
+        return {"": root}
+    found = {SPLIT_OF[folder.name.lower()]: folder for folder in named}
+    if len(named) != len(folders) or len(found) != len(named) or "train" not in found:
+        raise ValueError(
+            f"{root} holds the folders {', '.join(folder.name for folder in folders)}; allowed are class folders "
+            f"alone, or one folder each for train and, as far as they are given, val and test. Rename or move the rest."
+        )
+    return found
+
+
+def _check_class_folders(root: Path, classes: dict[str, set[str]]) -> None:
+    """Check that there are two classes or more, the same in every split."""
+    first, *others = classes
+    for split in others:
+        if classes[split] != classes[first]:
+            raise ValueError(
+                f"{root}: {first} and {split} have different class folders; only in {first}: "
+                f"{sorted(classes[first] - classes[split])}, only in {split}: "
+                f"{sorted(classes[split] - classes[first])}. Both need the same classes, spelt alike."
+            )
+    if len(classes[first]) < 2:
+        found = ", ".join(classes[first]) or "none"
+        raise ValueError(
+            f"{root}: 2 or more class folders are needed, found {found}. Put each class in its own folder."
+        )
+
+
+def _image_paths(folder: Path, skipped: Counter) -> list[Path]:
+    """Return the image files of a class folder by name; others are counted in `skipped`."""
+    entries = _visible(folder)
+    nested = [entry.name for entry in entries if entry.is_dir()]
+    if nested:
+        raise ValueError(
+            f"{folder} holds folders ({nested[0]!r}, {len(nested)} in all); images must lie directly in their class "
+            f"folder. Move them there, and list patients in {GROUPS_FILE}."
+        )
+    paths = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
+    others = Counter(entry.suffix.lower() or "no suffix" for entry in entries if entry.suffix.lower() not in SUFFIXES)
+    if not paths:
+        found = _listed(others) or "nothing"
+        raise ValueError(f"{folder} holds no image; found {found}, allowed are {', '.join(SUFFIXES)}.")
+    skipped.update(others)
+    return paths
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.name not in CLUTTER and not entry.name.startswith("."))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [entry for entry in _visible(folder) if entry.is_dir()]
+
+
+def _listed(counts: Counter) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
+
+
+def _decode(files: list[ImageFile], image_size: int, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Decode all files: (N, C, image_size, image_size) uint8, (N,) digests of the original pixels, and notes."""
+    squares, digests, cropped, peaks = [], [], 0, []
+    for file in progress(files, description=f"{name}: reading", unit="image"):
+        pixels = read_picture(file.path)
+        squares.append(to_square(pixels, image_size))
+        digests.append(digest(pixels))
+        cropped += pixels.shape[0] != pixels.shape[1]
+        if pixels.dtype == np.uint16:
+            peaks.append(int(pixels.max()))
+    channels = max(len(square) for square in squares)
+    shape = (channels, image_size, image_size)
+    images = np.stack([np.broadcast_to(square, shape) for square in squares])  # (N, C, image_size, image_size)
+    return images, np.array(digests), _pixel_notes(len(files), cropped, peaks)
+
+
+def _pixel_notes(count: int, cropped: int, peaks: list[int]) -> list[str]:
+    notes = [f"{cropped} of {count} images were not square: their central square was kept"] if cropped else []
+    if peaks:
+        notes.append(f"{len(peaks)} of {count} images have 16 bits: 0..65535 became 0..255")
+        if max(peaks) <= TWELVE_BITS:
+            notes.append(
+                f"none of the 16-bit images uses more than {max(peaks)} of 65535 grey levels, so that they come out "
+                f"nearly black; stretch the files to the full range before loading them"
+            )
+    return notes
+
+
+def _groups(root: Path, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return the group of each file, from groups.csv, or else the file itself with a note."""
+    path = root / GROUPS_FILE
+    if not path.is_file():
+        return ids, [f"{PATIENTS_UNKNOWN}; a {GROUPS_FILE} (file,group) would tell"]
+    table = _read_groups(path)
+    unknown, missing = np.setdiff1d(table["file"], ids), np.setdiff1d(ids, table["file"])
+    if unknown.size or missing.size:
+        raise ValueError(
+            f"{path}: {unknown.size} of its files do not exist{_first(unknown)}, and {missing.size} images are not "
+            f"listed{_first(missing)}; it must list every image once, relative to {root}."
+        )
+    return table.set_index("file")["group"].loc[ids].to_numpy(dtype=np.str_), []
+
+
+def _read_groups(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' parser errors, and text that is not UTF-8
+        raise ValueError(f"Cannot read {path} as a table with the columns file,group: {error}.") from error
+    if not {"file", "group"} <= set(table.columns):
+        raise ValueError(f"{path} has the columns {', '.join(table.columns)}; file and group are needed.")
+    bad = table[table["file"].duplicated() | (table["group"].str.strip() == "")]
+    if len(bad):
+        raise ValueError(f"{path}: {len(bad)} rows repeat a file or have no group, first {bad['file'].iloc[0]!r}.")
+    return table
+
+
+def _first(names: np.ndarray) -> str:
+    return f" (first {str(names[0])!r})" if names.size else ""

@@ -1,0 +1,111 @@
+"""nbutils.classification: training on a policy, selection on validation, the cache, comparisons."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_blobs
+
+from nbutils import classification, training
+from nbutils.augmentation import Plain, append, table_arms
+from nbutils.classification import CLASSIFIERS, ClassifierConfig, build_network, compare, train_classifier
+from nbutils.datasets import Splits
+from nbutils.datasets.audit import LeakAudit, LeakError
+from nbutils.scales import SCALES
+
+CONFIG = ClassifierConfig(network="test_resnet", num_epochs=4, batch_size=16, learning_rate=3e-3, patience=4)
+
+
+@pytest.fixture
+def splits():
+    return Splits("blobs", train=make_blobs(60, 0), val=make_blobs(30, 1), test=make_blobs(30, 2))
+
+
+def fit(splits, config=CONFIG, policy=None, **training_options):
+    policy = policy or Plain(splits.train)
+    return train_classifier(policy, splits.val, config, seed=0, epoch_images=len(splits.train), **training_options)
+
+
+def test_a_classifier_learns_bright_from_dark(splits):
+    classifier = fit(splits)
+    assert (classifier.predict(splits.test) == splits.test.labels).mean() > 0.9
+    probabilities = classifier.probabilities(splits.test)
+    assert probabilities.shape == (30, 2)
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_features_do_not_depend_on_the_batch(splits):
+    classifier = fit(splits, max_steps=2)
+    whole = classifier.features(splits.test)
+    parts = np.concatenate([classifier.features(splits.test.subset(rows)) for rows in (range(7), range(7, 30))])
+    assert whole.shape[0] == 30
+    np.testing.assert_allclose(whole, parts, atol=1e-4)
+
+
+def test_the_best_validation_epoch_is_kept_and_patience_ends_the_training(splits, monkeypatch):
+    given = iter([0.3, 0.9, 0.5, 0.4, 0.2, 0.1])
+    monkeypatch.setattr(classification, "macro_f1", lambda *_: next(given))
+    kept = {}
+
+    def remember(self, epoch, original=classification.Training._select):
+        score = original(self, epoch)
+        kept[epoch] = {k: v.clone() for k, v in self.modules["network"].state_dict().items()}
+        return score
+
+    monkeypatch.setattr(classification.Training, "_select", remember)
+    config = ClassifierConfig("test_resnet", num_epochs=6, batch_size=16, learning_rate=1e-3, patience=2)
+    classifier = fit(splits, config)
+    assert list(kept) == [1, 2, 3, 4]  # best epoch 2, then a patience of 2
+    weights = classifier.network.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in kept[2].items())
+
+
+def test_an_epoch_is_measured_in_real_images_whatever_the_pool(splits):
+    large = Plain(append(splits.train, make_blobs(120, 5)))
+    assert fit(splits).log.num_steps == fit(splits, policy=large).log.num_steps == 16
+
+
+def test_an_interrupted_classifier_ends_in_the_same_weights(splits, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    undisturbed = fit(splits).network.state_dict()
+    original = classification.Training.step
+
+    def killed(self, step, *batch):
+        if step == 9:
+            raise KeyboardInterrupt
+        return original(self, step, *batch)
+
+    monkeypatch.setattr(classification.Training, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(splits, checkpoint=tmp_path / "training.pt")
+    monkeypatch.setattr(classification.Training, "step", original)
+    resumed = fit(splits, checkpoint=tmp_path / "training.pt")
+    assert resumed.log.resumed_from == 9
+    assert all(torch.equal(resumed.network.state_dict()[name], value) for name, value in undisturbed.items())
+
+
+def test_a_comparison_has_a_row_for_each_method_and_seed_and_repeats_exactly(splits, monkeypatch, tmp_path):
+    arms = [table_arms(splits.train, {"g": make_blobs(20, 10 + s)}, alpha=0.3) for s in range(2)]
+    first = compare(arms, splits, CONFIG, LeakAudit(splits), seeds=[0, 1, 2], max_steps=5)
+    assert len(first) == 3 * len(arms[0])
+    assert first.groupby("seed")["generator_seed"].first().tolist() == [0, 1, 0]
+    monkeypatch.setenv("NBUTILS_CACHE", str(tmp_path / "another"))
+    again = compare(arms, splits, CONFIG, LeakAudit(splits), seeds=[0, 1, 2], max_steps=5)
+    assert first.to_csv() == again.to_csv()
+
+
+def test_a_comparison_refuses_a_pool_with_test_images(splits):
+    leaking = Splits("blobs", train=splits.train, val=splits.val, test=splits.test)
+    arms = [{"leak": Plain(splits.test)}]
+    with pytest.raises(LeakError, match="classifier leak"):
+        compare(arms, leaking, CONFIG, LeakAudit(leaking), seeds=[0])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_builds(scale):
+    config = CLASSIFIERS[scale]
+    with torch.device("meta"):
+        network = build_network(replace(config, pretrained=False), num_classes=3, channels=1)
+        size = config.input_size or 32
+        assert network(torch.zeros(1, 1, size, size)).shape == (1, 3)

@@ -1,0 +1,84 @@
+"""The files around the package agree with each other."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import nbutils
+from nbutils.files import ROOT
+
+TEN = {
+    "torch", "diffusers", "timm", "jupyterlab", "papermill", "nbval", "matplotlib", "seaborn", "umap-learn",
+    "scikit-learn",
+}  # fmt: skip
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LAYERS = (
+    "scales", "seeds", "files", "progress", "images", "artefacts", "phantoms", "corpus", "datasets", "weights",
+    "models", "training", "generators", "augmentation", "imbalance", "online", "metrics", "classification",
+    "oracle", "features", "embedding", "placement", "papers", "figures", "runs", "runner", "shipping",
+    "paper_build", "__main__",
+)  # fmt: skip
+
+
+def names(requirements):
+    return {re.match(r"[A-Za-z0-9_.-]+", requirement).group().lower() for requirement in requirements}
+
+
+def test_conda_users_get_the_packages_of_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [item for item in environment["dependencies"] if isinstance(item, str)]
+    (pip,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
+    assert f"python{PROJECT['requires-python']}" in conda
+    (editable,) = pip  # one list of dependencies: the package itself, with its extras
+    extras = re.fullmatch(r"--editable \.\[(.*)\]", editable).group(1).split(",")
+    optional = PROJECT["optional-dependencies"]
+    installed = names(PROJECT["dependencies"]).union(*(names(optional[extra]) for extra in extras))
+    assert installed >= TEN
+    assert f".[{','.join(extras)}]" in (ROOT / "Makefile").read_text()
+
+
+def test_every_dependency_has_a_lower_and_an_upper_bound():
+    everything = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
+    unbounded = [r for r in everything if not re.search(r">=[\d.]+,<[\d.]+", r)]
+    assert unbounded == []
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "nbutils":
+            parts = node.module.split(".")[1:]
+            yield from [parts[0]] if parts else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            yield from [a.name.split(".")[1] for a in node.names if a.name.startswith("nbutils.")]
+
+
+MODULES = sorted(Path(nbutils.__file__).parent.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    parts = path.relative_to(ROOT / "nbutils").with_suffix("").parts
+    if parts == ("__init__",):
+        return
+    own = LAYERS.index(parts[0])
+    upward = [name for name in imported_modules(path) if LAYERS.index(name) > own]
+    assert upward == [], f"{path.name} imports {upward}, which stand below it"
+
+
+def test_the_citation_names_the_five_papers():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert len(citation["references"]) == 5
+    assert citation["license"] == PROJECT["license"]
+
+
+def test_shipped_weights_are_small_and_whole():
+    from nbutils.artefacts import SHIPPED, damage
+
+    weights = list(SHIPPED.parent.rglob("*.safetensors"))
+    assert sum(path.stat().st_size for path in weights) <= 64 * 2**20
+    assert all(path.stat().st_size <= 16 * 2**20 for path in weights)
+    assert {entry.name: damage(entry) for entry in SHIPPED.iterdir() if damage(entry)} == {}

@@ -1,0 +1,91 @@
+"""nbutils.metrics: hand-computed cases, orientation, limits."""
+
+import numpy as np
+import pytest
+
+from nbutils.metrics.classification import macro_f1, scores
+from nbutils.metrics.variety import boundary_share, mean_shift, recall, variety
+from nbutils.papers import reported_value
+
+NAMES = ("cyst", "hemangioma", "metastasis")
+LABELS = np.repeat([0, 1, 2], [128, 30, 149])
+
+
+def predictions(hits, misses):
+    """Return predictions with `hits` right answers a class; the wrong ones go to the class of `misses`."""
+    parts = [
+        np.r_[np.full(right, label), np.full(total - right, wrong)]
+        for label, (right, total, wrong) in enumerate(zip(hits, (128, 30, 149), misses, strict=True))
+    ]
+    return np.concatenate(parts)
+
+
+def test_scores_match_a_confusion_matrix_worked_by_hand():
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
+    predicted = np.array([0, 0, 0, 1, 1, 2, 2, 2, 0, 2])
+    found = scores(labels, predicted, NAMES)
+    assert found["accuracy"] == pytest.approx(7 / 10)
+    assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
+    assert found["sensitivity:hemangioma"] == pytest.approx(1 / 2)
+    assert found["specificity:cyst"] == pytest.approx(5 / 6)
+    assert found["published_specificity:cyst"] == pytest.approx(4 / 6)  # hits among the others: 1 + 3
+    f1 = [2 * 3 / (4 + 4), 2 * 1 / (2 + 2), 2 * 3 / (4 + 4)]
+    assert found["macro_f1"] == pytest.approx(np.mean(f1))
+
+
+def test_the_published_specificity_is_the_one_of_the_papers_dcgan_row():
+    found = scores(LABELS, predictions(hits=(114, 8, 99), misses=(2, 0, 1)), NAMES)
+    for name in NAMES:
+        for metric in ("sensitivity", "published_specificity"):
+            printed = reported_value("genmix", "dcgan", f"{metric}:{name}")
+            assert found[f"{metric}:{name}"] == pytest.approx(printed, abs=0.0006), (metric, name)
+    assert found["accuracy"] == pytest.approx(reported_value("genmix", "dcgan", "accuracy"), abs=0.0006)
+    assert found["specificity:cyst"] != pytest.approx(found["published_specificity:cyst"], abs=0.01)
+
+
+def test_a_class_never_predicted_counts_zero_and_one_without_images_is_left_out():
+    assert macro_f1(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 0]), 2) == pytest.approx((2 * 2 / 6 + 0) / 2)
+    found = scores(np.array([0, 0, 1]), np.array([0, 1, 1]), NAMES)
+    assert np.isnan(found["sensitivity:metastasis"])
+    assert found["balanced_accuracy"] == pytest.approx((0.5 + 1) / 2)
+
+
+def gaussian(count, seed, shift=0.0, scale=1.0):
+    return np.random.default_rng(seed).normal(shift, scale, (count, 4))
+
+
+def test_recall_is_high_for_the_same_distribution_and_low_after_collapse():
+    real = gaussian(300, 0)
+    assert recall(gaussian(300, 1), real) > 0.9
+    assert recall(gaussian(300, 1, scale=0.05), real) < 0.05  # one mode
+    assert recall(real, gaussian(300, 1, scale=0.05)) > 0.9  # orientation: the real ones must be covered
+
+
+def test_recall_worked_by_hand():
+    synthetic = np.array([[0.0], [1.0], [3.0]])
+    real = np.array([[-0.9], [-1.1], [4.9], [5.1]])  # balls of radius 1, 1 and 2 around the three
+    assert recall(synthetic, real, k=1) == 0.5
+    with pytest.raises(ValueError, match="more than 5 synthetic points, found 3"):
+        recall(synthetic, real)
+
+
+def test_the_mean_shift_is_measured_in_spreads():
+    real = gaussian(20000, 0)
+    assert mean_shift(real, real) == 0
+    assert mean_shift(real + 1.0, real) == pytest.approx(
+        2.0 / 2.0, rel=0.02
+    )  # |(1,1,1,1)| = 2, root of 4 variances = 2
+
+
+def test_boundary_points_are_those_between_the_classes():
+    real = np.r_[gaussian(200, 0, shift=-3), gaussian(200, 1, shift=3)]
+    labels = np.repeat([0, 1], 200)
+    assert boundary_share(gaussian(100, 2, shift=-3), real, labels) == 0
+    assert boundary_share(gaussian(100, 2, scale=0.3), real, labels) > 0.3
+
+
+def test_variety_uses_equal_numbers_and_leaves_tiny_classes_out():
+    real, labels = gaussian(100, 0), np.repeat([0, 1], [95, 5])
+    found = variety(gaussian(50, 1), np.repeat([0, 1], [45, 5]), real, labels)
+    expected = recall(gaussian(50, 1)[:45], real[:45])
+    assert found["recall"] == pytest.approx(expected)

@@ -1,0 +1,120 @@
+"""The notebooks: one skeleton, outputs in order, and each run once at smoke scale."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import papermill
+import pytest
+
+from nbutils import papers
+from nbutils.files import ROOT
+from nbutils.runner import find_notebook, run_notebook
+from nbutils.runs import output_folder
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SHARED = {"scale", "dataset", "seed", "num_seeds", "output_dir", "retrain", "max_steps"}
+MAX_LINES, MAX_OUTPUT_LINES, MAX_BYTES = 25, 100, 1_000_000
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_skeleton(notebook):
+    markdown = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    assert markdown[0].startswith("# ")
+    code = code_cells(notebook)
+    assert code[0].metadata.get("tags") == ["parameters"]
+    assert code[1].source.lstrip().startswith(("import", "from"))
+    assert code[2].source.startswith("run = start_run(")
+    assert code[-1].source == "run.finish()"
+    imports = [c for c in code if any(line.startswith(("import ", "from ")) for line in c.source.splitlines())]
+    assert imports == [code[1]]
+
+
+def test_cells_are_short_and_define_nothing(notebook):
+    for cell in code_cells(notebook):
+        lines = cell.source.splitlines()
+        assert len(lines) <= MAX_LINES
+        assert not any(line.lstrip().startswith(("class ", "def ")) for line in lines)
+
+
+def test_stored_outputs_come_from_one_run_in_order(notebook):
+    code = code_cells(notebook)
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not any(output.output_type == "error" for output in outputs)
+    texts = [output.get("text", "") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    assert all(len(text.splitlines()) <= MAX_OUTPUT_LINES for text in texts)
+    assert len(nbformat.writes(notebook)) < MAX_BYTES
+    assert str(ROOT) not in nbformat.writes(notebook)
+    assert 'scale = "demo"' in code[0].source
+    assert "# Parameters" not in "".join(cell.source for cell in code)
+
+
+def test_checked_cells_exist(notebook):
+    assert any("nbval-check-output" in cell.metadata.get("tags", []) for cell in code_cells(notebook))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_are_declared_as_papermill_reads_them(path):
+    assert set(papermill.inspect_notebook(str(path))) >= SHARED
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_at_smoke_scale_and_the_checked_cells_agree(path):
+    environment = {**os.environ, "NBUTILS_SCALE": "smoke", "JUPYTER_PREFER_ENV_PATH": "1"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval-lax", str(path)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+
+
+def test_the_runner_passes_parameters_and_moves_results_into_place(tmp_path):
+    folder = run_notebook(find_notebook("00"), {"scale": "smoke", "output_dir": str(tmp_path / "out"), "seed": 7})
+    assert folder == tmp_path / "out"
+    assert '"seed": 7' in (folder / "run.json").read_text()
+    executed = nbformat.read(folder / "00_start_here.ipynb", as_version=4)
+    assert "papermill" not in executed.metadata
+    assert not any(str(tmp_path) in name.name for name in folder.glob("*.failed.ipynb"))
+
+
+def test_genmix_through_the_runner_has_every_arm_and_claim(tmp_path):
+    parameters = {"scale": "smoke", "output_dir": str(tmp_path), "generator_names": ["dcgan"], "num_seeds": 1}
+    folder = run_notebook(find_notebook("30"), parameters)
+    results = (folder / "results.csv").read_text()
+    assert [line.split(",")[0] for line in results.splitlines()[1:]] == [
+        "real", "mixup", "augmix", "dcgan", "genmix(dcgan)",
+    ]  # fmt: skip
+    assert len((folder / "claims.csv").read_text().splitlines()) == 1 + len(papers.genmix_claims())
+
+
+def test_an_unknown_parameter_is_refused_by_the_runner_and_by_plain_papermill(tmp_path):
+    with pytest.raises(ValueError, match=r"Unknown parameter 'sede'.*Did you mean 'seed'"):
+        run_notebook(find_notebook("00"), {"sede": 1})
+    with pytest.raises(papermill.PapermillExecutionError, match="Unknown parameter 'sede'"):
+        papermill.execute_notebook(
+            str(find_notebook("00")), str(tmp_path / "out.ipynb"), {"sede": 1, "scale": "smoke"}, progress_bar=False
+        )
+
+
+def test_a_failed_run_keeps_its_notebook_and_leaves_no_record(tmp_path):
+    parameters = {"scale": "smoke", "output_dir": str(tmp_path), "dataset": "folder:/no/such/folder"}
+    with pytest.raises(papermill.PapermillExecutionError, match="/no/such/folder"):
+        run_notebook(find_notebook("00"), parameters)
+    assert (tmp_path / "00_start_here.failed.ipynb").is_file()
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_a_notebook_is_found_by_number_name_or_path():
+    path = ROOT / "notebooks" / "30_genmix_classification.ipynb"
+    assert find_notebook("30") == find_notebook("30_genmix_classification") == find_notebook(str(path)) == path
+    with pytest.raises(ValueError, match=r"Unknown notebook '30_genmix_clasification'.*Did you mean"):
+        find_notebook("30_genmix_clasification")
+    assert output_folder(path.stem, "demo", None).parent.name == path.stem

@@ -1,0 +1,124 @@
+"""nbutils.runs: parameters, folders, records."""
+
+import json
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from conftest import make_blobs
+
+from nbutils import runs
+from nbutils.datasets import Splits
+from nbutils.datasets.audit import LeakError
+from nbutils.files import ROOT
+from nbutils.runs import RUN_SCALES, injected_names, output_folder, start_run
+from nbutils.scales import SCALES
+
+PARAMETERS = {
+    "scale": "smoke",
+    "dataset": "phantom:liver",
+    "seed": 0,
+    "num_seeds": None,
+    "output_dir": None,
+    "retrain": False,
+    "max_steps": None,
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return start_run("30_test", **{**PARAMETERS, "output_dir": str(tmp_path / "out")}, own_number=3)
+
+
+@pytest.fixture
+def splits():
+    return Splits("blobs", train=make_blobs(20, 0), val=make_blobs(10, 1), test=make_blobs(10, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("scale", "huge", "Unknown scale 'huge'; allowed: 'smoke', 'demo', 'gpu', 'paper'"),
+        ("scale", "dem", "Did you mean 'demo'"),
+        ("dataset", "", "Parameter dataset must be a name such as"),
+        ("seed", -1, "Parameter seed must be a whole number from 0, found -1"),
+        ("seed", 1.5, "Parameter seed must be a whole number"),
+        ("num_seeds", 0, "Parameter num_seeds must be a whole number from 1, or None, found 0"),
+        ("output_dir", 3, "Parameter output_dir must be a folder's name"),
+        ("retrain", "yes", "Parameter retrain must be True or False, found 'yes'"),
+        ("max_steps", True, "Parameter max_steps must be a whole number from 1"),
+    ],
+)
+def test_a_wrong_value_stops_the_run_and_is_named(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        start_run("30_test", **{**PARAMETERS, name: value})
+
+
+def test_own_parameters_may_be_limited_to_a_choice():
+    allowed = {"names": ["dcgan", "diffusion"]}
+    with pytest.raises(ValueError, match=r"Unknown value of names 'dcgam'.*Did you mean 'dcgan'"):
+        start_run("30_test", **PARAMETERS, names=["dcgam"], allowed=allowed)
+
+
+def test_an_injected_unknown_parameter_stops_the_run_before_any_work(monkeypatch):
+    history = ["", "scale = 'demo'", "# Parameters\nscale = 'smoke'\nnum_sedes = 3\n"]
+    monkeypatch.setattr(runs, "get_ipython", lambda: SimpleNamespace(user_ns={"In": history}))
+    assert injected_names() == {"scale", "num_sedes"}
+    with pytest.raises(ValueError, match=r"Unknown parameter 'num_sedes'.*Did you mean 'num_seeds'"):
+        start_run("30_test", **PARAMETERS)
+
+
+def test_the_environment_overrides_the_scale(monkeypatch):
+    monkeypatch.setenv("NBUTILS_SCALE", "smoke")
+    assert start_run("30_test", **{**PARAMETERS, "scale": "demo"}).scale == "smoke"
+    monkeypatch.setenv("NBUTILS_SCALE", "enormous")
+    with pytest.raises(ValueError, match="Unknown scale 'enormous'"):
+        start_run("30_test", **PARAMETERS)
+
+
+def test_folders_hang_on_the_repository_whatever_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert output_folder("30_x", "demo", None) == ROOT / "figures" / "30_x" / "demo"
+    assert output_folder("30_x", "demo", "runs/a") == ROOT / "runs" / "a"
+    assert output_folder("30_x", "demo", str(tmp_path)) == tmp_path
+
+
+def test_every_scale_has_settings():
+    assert tuple(RUN_SCALES) == SCALES
+
+
+def test_a_finished_run_leaves_a_whole_record(run, splits, capsys):
+    run.watch(splits)
+    run.audit.check("generator x", splits.train)
+    for name in ("results", "summary", "claims"):
+        run.save_table(pd.DataFrame({"a": [1.5]}), name)
+    run.save_figure(plt.figure(), "fig1")
+    run.finish()
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["parameters"]["own_number"] == 3
+    assert record["parameters"]["num_seeds"] == RUN_SCALES["smoke"].num_seeds
+    assert record["seen"][0]["user"] == "generator x"
+    assert {"torch", "timm"} <= set(record["versions"])
+    assert record["machine"]["peak_memory_mb"] > 0
+    names = {path.name for path in run.folder.iterdir()}
+    assert {"fig1.png", "fig1.pdf", "results.csv", "summary.csv", "claims.csv", "timings.csv", "run.json"} == names
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    assert all(word in line for word in ("figure: ", "fig1.png", "summary.csv", "claims.csv"))
+
+
+def test_figures_are_the_same_bytes_each_time(run):
+    fig, ax = plt.subplots()
+    ax.plot([1, 2])
+    run.save_figure(fig, "a")
+    first = [(run.folder / f"a{suffix}").read_bytes() for suffix in (".png", ".pdf")]
+    run.save_figure(fig, "a")
+    assert first == [(run.folder / f"a{suffix}").read_bytes() for suffix in (".png", ".pdf")]
+
+
+def test_a_generator_gets_no_held_out_image_and_max_steps_cuts_it(run, splits):
+    run.watch(splits)
+    with pytest.raises(LeakError, match="generator dcgan"):
+        run.fitted_generator("dcgan", splits.test)
+    run.parameters["max_steps"] = 2
+    assert run.fitted_generator("dcgan", splits.train).card["config"]["num_steps"] == 2
