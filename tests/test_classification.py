@@ -106,6 +106,6 @@ def test_a_comparison_refuses_a_pool_with_test_images(splits):
 def test_every_scale_builds(scale):
     config = CLASSIFIERS[scale]
     with torch.device("meta"):
-        network = build_network(replace(config, pretrained=False), num_classes=3, channels=1)
+        network = build_network(replace(config, pretrained=False), num_classes=3, channels=1).eval()
         size = config.input_size or 32
         assert network(torch.zeros(1, 1, size, size)).shape == (1, 3)

@@ -307,9 +307,18 @@ def all_rows(folder: Path) -> list[str]:
     return ["file,group", *(f"{file},p{i}" for i, file in enumerate(files))]
 
 
-def test_groups_csv_with_unknown_and_missing_files(flat):
-    write_groups(flat, [*all_rows(flat)[:-1], "cat/99.png,p99"])
-    message = r"1 of its files do not exist \(first 'cat/99.png'\), and 1 images are not listed \(first 'dog/9.png'\)"
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda rows: [*rows, "cat/99.png,p"],
+            r"1 of its files do not exist \(first 'cat/99\.png'\), and 0 images are not",
+        ),
+        (lambda rows: rows[:-1], r"0 of its files do not exist, and 1 images are not listed \(first 'dog/9\.png'\)"),
+    ],
+)
+def test_groups_csv_with_unknown_or_missing_files(flat, change, message):
+    write_groups(flat, change(all_rows(flat)))
     with pytest.raises(ValueError, match=message):
         load(flat)
 
@@ -317,7 +326,7 @@ def test_groups_csv_with_unknown_and_missing_files(flat):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: ["image,patient", *rows[1:]], "has the columns image, patient; file and group are needed"),
+        (lambda rows: ["image,patient", *rows[1:]], "has the columns image,patient; needed are file,group"),
         (lambda rows: [*rows, rows[1]], "1 rows repeat a file or have no group, first 'cat/0.png'"),
         (lambda rows: [*rows[:-1], "dog/9.png,"], "1 rows repeat a file or have no group, first 'dog/9.png'"),
         (lambda rows: [], "Cannot read .*groups.csv as a table with the columns file,group"),

@@ -13,6 +13,7 @@ from nbutils.datasets.audit import LeakError
 sitk = pytest.importorskip("SimpleITK", reason="liver volumes need the extra 'datasets'")
 
 LOW, HIGH = liver.WINDOW_HU
+LESION_HU = (0.0, 60.0, 120.0)  # of each class
 SPACING = (0.8, 0.8, 4.0)  # x, y, z in mm
 
 
@@ -40,6 +41,7 @@ def study_files(tmp_path_factory):
         for number in range(1 + patient % 2):
             first = 8 + 24 * number
             mask[2, 10:20, first : first + 10] = number + 1
+            volume[2, 10:20, first : first + 10] = LESION_HU[len(rows) % 3]
             rows.append(
                 {
                     "lesion_id": f"p{patient}-{number}",
@@ -86,6 +88,13 @@ def test_whole_study(study):
     assert "patches of 1.5 times the lesion's extent, at least 22 mm, window -60 to 180 HU" in splits.notes
     assert any("split by acquisition date, patients whole: train 2010-01-01 to 2010-" in note for note in splits.notes)
     assert not any("unknown" in note for note in splits.notes)
+
+
+def test_each_lesion_gets_its_own_patch(study):
+    """The table is shuffled, and lesions of one volume are read together."""
+    for images in load(study, image_size=16).splits().values():
+        centres = images.images[:, 0, 8, 8] / 255 * (HIGH - LOW) + LOW
+        assert np.abs(centres - np.take(LESION_HU, images.labels)).max() < 2
 
 
 def test_the_seed_has_no_effect(study):
@@ -186,8 +195,11 @@ def test_no_table(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop(columns=["patient_id"]), "has 18 lesions and the columns .* needed are"),
-        (lambda t: t[:0], "has 0 lesions"),
+        (
+            lambda t: t.drop(columns=["patient_id"]),
+            r"lesions\.csv has the columns lesion_id,acquisition_date,.*; needed are lesion_id,patient_id,",
+        ),
+        (lambda t: t[:0], "lists no lesion; one row per lesion is needed"),
         (
             lambda t: t.replace({"class": {"cyst": "Cyst"}}),
             "Unknown class of lesion p0-0 in .*'Cyst'; .* Did you mean 'cyst'",

@@ -15,6 +15,7 @@ import pandas as pd
 from nbutils.datasets.assembly import PATIENTS_UNKNOWN, Collection, assemble, digest
 from nbutils.datasets.pictures import SUFFIXES, read_picture, to_square
 from nbutils.datasets.splits import Splits
+from nbutils.datasets.tables import read_table
 from nbutils.images import ImageSet
 from nbutils.progress import progress
 
@@ -185,12 +186,7 @@ def _groups(root: Path, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def _read_groups(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ValueError as error:  # pandas' parser errors, and text that is not UTF-8
-        raise ValueError(f"Cannot read {path} as a table with the columns file,group: {error}.") from error
-    if not {"file", "group"} <= set(table.columns):
-        raise ValueError(f"{path} has the columns {', '.join(table.columns)}; file and group are needed.")
+    table = read_table(path, ("file", "group"))
     bad = table[table["file"].duplicated() | (table["group"].str.strip() == "")]
     if len(bad):
         raise ValueError(f"{path}: {len(bad)} rows repeat a file or have no group, first {bad['file'].iloc[0]!r}.")

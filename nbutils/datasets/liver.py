@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 
 from nbutils.datasets.assembly import Collection, assemble, digest
 from nbutils.datasets.splits import SPLITS, Splits
+from nbutils.datasets.tables import read_table
 from nbutils.files import ROOT
 from nbutils.images import ImageSet
 from nbutils.phantoms.liver import WINDOW_HU
@@ -128,13 +129,9 @@ def _read_table(folder: Path) -> pd.DataFrame:
     path = folder / "lesions.csv"
     if not path.is_file():
         raise ValueError(f"No {path.name} in {folder}; liver:PATH takes a folder with {path.name}, see data/README.md.")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing or table.empty:
-        raise ValueError(
-            f"{path} has {len(table)} lesions and the columns {', '.join(table.columns)}; "
-            f"needed are lesions and the columns {', '.join(COLUMNS)}."
-        )
+    table = read_table(path, COLUMNS)
+    if table.empty:
+        raise ValueError(f"{path} lists no lesion; one row per lesion is needed.")
     for row in table.itertuples():
         choose(f"class of lesion {row.lesion_id} in {path}", table.at[row.Index, "class"], dict.fromkeys(CLASS_NAMES))
     dates = pd.to_datetime(table["acquisition_date"], format="%Y-%m-%d", errors="coerce")

@@ -1,0 +1,85 @@
+"""nbutils.figures and nbutils.embedding: what is drawn, and that it repeats."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_blobs
+
+from nbutils.embedding import embed
+from nbutils.figures import class_grid, embedding, embedding_panels, score_bars, tile, training_curve
+from nbutils.placement import PointCloud
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_tiles_lie_row_by_row_with_a_gap_and_white_where_there_is_no_image():
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), np.uint8)
+    sheet = tile(images, columns=3)
+    assert sheet.shape == (9, 14, 1)
+    assert [sheet[1, 1, 0], sheet[1, 6, 0], sheet[1, 11, 0], sheet[6, 1, 0], sheet[6, 6, 0]] == [0, 1, 2, 3, 4]
+    assert (sheet[4] == 255).all()
+    assert (sheet[5:, 10:] == 255).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_grid_has_a_row_for_each_source_and_a_column_for_each_class(channels):
+    first, second = (make_blobs(12, seed, channels=channels) for seed in range(2))
+    fig = class_grid({"real": first, "synthetic": second.of_class(0)}, per_class=4, columns=2)
+    assert len(fig.axes) == 4
+    assert [ax.get_title() for ax in fig.axes] == ["bright", "dark", "", ""]
+    assert len(fig.axes[3].images) == 0  # no synthetic image of the second class
+
+
+def test_score_bars_are_in_percent_with_a_line_at_the_reference():
+    results = pd.DataFrame(
+        {"method": ["real", "real", "a", "a"], "seed": [0, 1, 0, 1], "accuracy": [0.5, 0.7, 0.8, 0.9]}
+    )
+    ax = score_bars(results, ["accuracy"], reference="real").axes[0]
+    assert ax.get_xlabel() == "accuracy ↑ (%)"
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["real", "a"]
+    vertical = [line for line in ax.lines if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
+    assert any(line.get_xdata()[0] == pytest.approx(60) for line in vertical)
+
+
+def test_training_curves_show_every_logged_scalar():
+    curve = pd.DataFrame({"step": [1, 2], "loss": [1.0, 0.5], "r1": [0.1, 0.2]})
+    ax = training_curve(curve, plt.subplots()[1])
+    assert [line.get_label() for line in ax.lines] == ["loss", "r1"]
+
+
+def cloud(count=40):
+    features = np.random.default_rng(0).normal(size=(count, 5)) + np.repeat([0, 8], count // 2)[:, None]
+    kinds = np.array(["real", "synthetic", "genmix", "real"] * (count // 4))
+    return PointCloud(features, np.repeat([0, 1], count // 2), kinds, ("a", "b"))
+
+
+def test_an_embedding_draws_every_point_of_every_kind_and_class():
+    points = cloud()
+    ax = embedding(points.features[:, :2], points.labels, points.kinds, points.class_names, plt.subplots()[1])
+    assert sum(len(drawn.get_offsets()) for drawn in ax.collections) == 40
+    assert [text.get_text() for text in ax.texts] == ["a", "b"]
+
+
+def test_panels_are_lettered_and_unused_ones_empty():
+    fig = embedding_panels({"real": cloud(), "genmix": cloud()}, lambda features: features[:, :2])
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["(a) real", "(b) genmix", ""]
+
+
+@pytest.mark.parametrize("method", ["tsne", "umap"])
+def test_embeddings_separate_clusters_and_repeat(method):
+    points = cloud(80)
+    first, again = (embed(points.features, method, seed=3) for _ in range(2))
+    assert first.shape == (80, 2)
+    np.testing.assert_array_equal(first, again)
+    inside = np.linalg.norm(first[:40] - first[:40].mean(axis=0), axis=1).mean()
+    assert np.linalg.norm(first[:40].mean(axis=0) - first[40:].mean(axis=0)) > inside
+
+
+def test_an_unknown_embedding_is_refused():
+    with pytest.raises(ValueError, match="Unknown embedding 'pca'"):
+        embed(cloud().features, "pca", seed=0)

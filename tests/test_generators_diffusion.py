@@ -1,0 +1,207 @@
+"""The diffusion generator: samplers on a denoiser known in closed form, training, resume, pre-trained weights."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_models_adm import official_layout, random_state
+
+from nbutils import generators, training
+from nbutils.generators.diffusion import Diffusion, DiffusionConfig, DiffusionMethod, new_sampler, sample
+from nbutils.models.diffusion_loss import HybridLoss
+from nbutils.scales import SCALES
+
+MEAN, SD = 0.1, 0.2
+
+
+def smoke(**overrides) -> Diffusion:
+    return generators.create("diffusion", scale="smoke", **overrides)
+
+
+def gaussian_denoiser(schedule: str, num_timesteps: int, prediction: str):
+    """Return the best possible network for pixels that are independent N(MEAN, SD²), variance included."""
+    loss = HybridLoss(schedule, num_timesteps, prediction)
+
+    def network(x, t):
+        signal, spread = loss.signal[t], loss.spread[t]
+        total = signal**2 * SD**2 + spread**2
+        start = MEAN + signal * SD**2 / total * (x - signal * MEAN)
+        noise = (x - signal * start) / spread
+        variance = loss.log_smallest[t].exp() + loss.mean_from_start[t] ** 2 * SD**2 * spread**2 / total
+        fraction = (variance.log() - loss.log_smallest[t]) / (loss.log_largest[t] - loss.log_smallest[t])
+        predicted = noise if prediction == "epsilon" else signal * noise - spread * start
+        return torch.cat([predicted, (2 * fraction - 1).nan_to_num(0).expand_as(x)], 1)
+
+    return network
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize(
+    ("name", "steps", "num_timesteps"), [("dpm++", 20, 1000), ("ddim", 250, 1000), ("ddpm", 100, 100)]
+)
+def test_samplers_draw_the_distribution_of_a_known_denoiser(name, steps, num_timesteps, schedule, prediction):
+    config = DiffusionConfig(
+        16,
+        1,
+        1,
+        sampler=name,
+        num_sampling_steps=steps,
+        num_timesteps=num_timesteps,
+        schedule=schedule,
+        prediction=prediction,
+    )
+    network = gaussian_denoiser(schedule, num_timesteps, prediction)
+    images = sample(network, new_sampler(config), range(200), (1, 8, 8))
+    assert images.mean().item() == pytest.approx(MEAN, abs=0.01)
+    assert images.std().item() == pytest.approx(SD, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["dpm++", "ddim", "ddpm"])
+def test_image_depends_on_its_seed_alone(name):
+    config = DiffusionConfig(16, 1, 1, sampler=name, num_sampling_steps=10)
+    network = gaussian_denoiser("linear", 1000, "epsilon")
+    together = sample(network, new_sampler(config), [5, 6, 7], (1, 8, 8))
+    torch.testing.assert_close(sample(network, new_sampler(config), [6], (1, 8, 8)), together[1:2])
+    assert (together[0] - together[2]).abs().max() > 0.1
+
+
+def test_unknown_sampler():
+    with pytest.raises(ValueError, match=r"Unknown sampler 'dpm'; allowed: 'ddpm', 'ddim', 'dpm\+\+'"):
+        new_sampler(DiffusionConfig(16, 1, 1, sampler="dpm"))
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_fit_save_load_sample(blobs, tmp_path, per_class):
+    generator = smoke(per_class=per_class)
+    log = generator.fit(blobs)
+    assert set(log.curve) >= {"prediction_mse", "variance_bits"}
+    labels = [0, 1, 1, 0, 1]
+    drawn = generator.sample(labels, seed=3)
+    assert drawn.images.shape == (5, 1, 16, 16)
+    generator.save(tmp_path)
+    again = generators.load(tmp_path).sample(labels, seed=3)
+    np.testing.assert_array_equal(again.images, drawn.images)
+    assert (generator.networks[0].num_classes is None) == per_class
+
+
+def test_image_does_not_depend_on_the_batch(blobs):
+    generator = smoke(sample_batch_size=64)
+    generator.fit(blobs)
+    many = generator.sample([0, 1] * 5, seed=1).images
+    few = smoke(sample_batch_size=3)
+    few.card, few.networks = generator.card, generator.networks
+    difference = np.abs(few.sample([0, 1] * 3, seed=1).images.astype(int) - many[:6])
+    assert difference.max() <= 1
+
+
+def test_classes_and_seeds_make_a_difference(blobs):
+    generator = smoke(num_steps=15)
+    generator.fit(blobs)
+    a, b = (generator.sample([label], seed=1).images for label in (0, 1))
+    assert (a != b).any()
+    assert (generator.sample([0], seed=2).images != a).any()
+
+
+def test_training_lowers_the_loss(blobs):
+    curve = smoke(num_steps=30).fit(blobs).curve["prediction_mse"]
+    assert curve.tail(5).mean() < 0.8 * curve.head(3).mean()
+
+
+def test_interrupted_training_ends_in_the_same_weights(blobs, tmp_path, monkeypatch):
+    undisturbed, resumed = smoke(), smoke()
+    undisturbed.fit(blobs)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    step = DiffusionMethod.step
+
+    def interrupted(self, number, *batch):
+        if number == 3:
+            raise KeyboardInterrupt
+        return step(self, number, *batch)
+
+    monkeypatch.setattr(DiffusionMethod, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        resumed.fit(blobs, checkpoint_folder=tmp_path)
+    monkeypatch.setattr(DiffusionMethod, "step", step)
+    assert resumed.fit(blobs, checkpoint_folder=tmp_path).resumed_from == 3
+    for a, b in zip(undisturbed.networks[0].parameters(), resumed.networks[0].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_can_be_built(scale):
+    config = Diffusion.scales[scale]
+    with torch.device("meta"):
+        method = generators.create("diffusion", scale=scale).build(3, 1, config.image_size)
+    parameters = sum(p.numel() for p in method.modules["generator"].parameters())
+    limits = {"smoke": (0, 2.5e5), "demo": (0, 7e5), "gpu": (1e6, 1e8), "paper": (5.5e8, 5.6e8)}
+    assert limits[scale][0] < parameters < limits[scale][1]
+
+
+def test_learning_rate_rises_and_falls():
+    method = smoke(num_steps=100, warmup_steps=9, cooldown=0.5).build(2, 1, 16)
+    pace = [method._pace(step) for step in range(100)]
+    assert pace[0] == pytest.approx(0.1)
+    assert pace[9:50] == [1.0] * 41
+    assert pace[75] == pytest.approx(25 / 51)
+    assert 0 < pace[99] < 0.03
+    constant = smoke(num_steps=100, warmup_steps=0, cooldown=0.0).build(2, 1, 16)
+    assert {constant._pace(step) for step in range(100)} == {1.0}
+
+
+PRETRAINED = {
+    "patch_size": 1,
+    "num_channels": 32,
+    "channel_mult": (1, 1),
+    "norm_groups": 32,
+    "initial_weights": "adm-imagenet-256",
+}
+
+
+@pytest.fixture
+def official_file(tmp_path, monkeypatch):
+    """A small checkpoint in the official layout under the official name."""
+    words = {
+        "image_size": 16,
+        "num_channels": 32,
+        "num_res_blocks": 1,
+        "channel_mult": "1,1",
+        "attention_resolutions": "8",
+    }
+    words |= {"class_cond": True, "learn_sigma": True, "resblock_updown": True, "use_scale_shift_norm": True}
+    monkeypatch.setenv("NBUTILS_WEIGHTS", str(tmp_path / "paper"))
+    (tmp_path / "paper").mkdir()
+    torch.save(random_state(official_layout(words, 7)), tmp_path / "paper" / "256x256_diffusion.pt")
+    return tmp_path / "paper" / "256x256_diffusion.pt"
+
+
+def test_training_starts_from_the_pretrained_weights(blobs, official_file, tmp_path):
+    generator = smoke(num_steps=1, learning_rate=0.0, **PRETRAINED)
+    generator.fit(blobs)
+    state = torch.load(official_file, weights_only=True)
+    kept = generator.networks[0].unet.mid_block.resnets[0].conv1.weight
+    torch.testing.assert_close(kept, state["middle_block.0.in_layers.2.weight"], atol=1e-3, rtol=0)
+    assert len(generator.card["initial_weights"]["sha256"]) == 64
+    assert len(generator.card["initial_weights"]["changed"]) == 3
+    generator.save(tmp_path / "saved")
+    official_file.unlink()  # what was trained can be loaded without the file
+    assert generators.load(tmp_path / "saved").sample([0, 1], seed=0).images.shape == (2, 1, 16, 16)
+    assert load_file(tmp_path / "saved" / "weights.safetensors")
+
+
+def test_key_holds_the_checksum_of_the_pretrained_weights(blobs, official_file):
+    before = smoke(**PRETRAINED).key(blobs)
+    torch.save({}, official_file)
+    assert smoke(**PRETRAINED).key(blobs) != before
+    assert "initial_weights" not in smoke().key(blobs)
+
+
+def test_missing_pretrained_weights(blobs, tmp_path, monkeypatch):
+    monkeypatch.setenv("NBUTILS_WEIGHTS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"get 256x256_diffusion\.pt from openai/guided-diffusion"):
+        smoke(**PRETRAINED).fit(blobs)
+
+
+def test_pretrained_weights_belong_to_one_image_size(blobs, official_file):
+    with pytest.raises(ValueError, match="for images of 32 px, found 16 px"):
+        smoke(**{**PRETRAINED, "image_size": 32}).fit(blobs)

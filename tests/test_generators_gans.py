@@ -1,0 +1,225 @@
+"""The three GANs behind the generator protocol: losses, growth, round trip, exact resume."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_blobs
+from torch import nn
+
+from nbutils import generators, training
+from nbutils.generators.gan import discriminator_loss, frozen, generator_loss, lazy_adam, r1_penalty
+from nbutils.generators.stylegan import at_stage, growth_stage
+from nbutils.generators.stylegan2_ada import path_lengths
+
+GANS = ["dcgan", "stylegan", "stylegan2-ada"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums in one order, so that two runs can be compared bit by bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_losses_are_the_binary_cross_entropy():
+    real, fake = torch.randn(8), torch.randn(8)
+    expected = -torch.log(torch.sigmoid(real)).mean() - torch.log(1 - torch.sigmoid(fake)).mean()
+    torch.testing.assert_close(discriminator_loss(real, fake), expected)
+    torch.testing.assert_close(generator_loss(fake), -torch.log(torch.sigmoid(fake)).mean())
+
+
+def test_r1_of_a_linear_discriminator_is_the_squared_norm_of_its_weights():
+    linear = nn.Linear(12, 1)
+    images = torch.randn(5, 3, 2, 2, requires_grad=True)
+    penalty = r1_penalty(linear(images.flatten(1))[:, 0], images)
+    torch.testing.assert_close(penalty, linear.weight.square().sum())
+    penalty.backward()
+    torch.testing.assert_close(linear.weight.grad, 2 * linear.weight.detach())
+
+
+def test_path_length_of_a_linear_generator_is_known_on_average():
+    torch.manual_seed(0)
+    weight = torch.randn(16 * 16, 8)  # image = weight @ (sum of the styles of all layers)
+    styles = torch.randn(4000, 3, 8, requires_grad=True)
+    images = (styles.sum(dim=1) @ weight.T).unflatten(1, (1, 16, 16))
+    lengths = path_lengths(images, styles)
+    assert lengths.shape == (4000,)
+    assert lengths.requires_grad
+    # E |J^T y|^2 = trace(J J^T) / (H W), the same for each layer
+    expected = weight.square().sum() / 256
+    torch.testing.assert_close(lengths.square().mean(), expected, rtol=0.05, atol=0)
+
+
+def test_lazy_adam_corrects_rate_and_decay_for_the_additional_steps():
+    settings = lazy_adam(nn.Linear(1, 1), 0.0025, 16).param_groups[0]
+    assert settings["lr"] == pytest.approx(0.0025 * 16 / 17)
+    assert settings["betas"] == pytest.approx((0.0, 0.99 ** (16 / 17)))
+    assert lazy_adam(nn.Linear(1, 1), 0.001).param_groups[0]["lr"] == 0.001
+
+
+def test_frozen_networks_pass_gradients_on_but_keep_none():
+    layer, x = nn.Linear(2, 1), torch.ones(1, 2, requires_grad=True)
+    with frozen(layer):
+        y = layer(x)
+    y.sum().backward()
+    assert layer.weight.grad is None
+    assert layer.weight.requires_grad
+    torch.testing.assert_close(x.grad, layer.weight.detach())
+
+
+def test_growth_visits_all_resolutions_in_the_given_proportions():
+    stages = [growth_stage(step, 700, 32, growth=2.0, fade=0.5) for step in range(700)]
+    resolutions = [resolution for resolution, _ in stages]
+    assert [resolutions.count(size) for size in (8, 16, 32)] == [100, 200, 400]
+    assert resolutions == sorted(resolutions)
+    assert all(alpha == 1 for resolution, alpha in stages if resolution == 8)
+
+
+def test_alpha_rises_from_zero_and_then_stays_at_one():
+    alphas = [growth_stage(step, 700, 32, growth=2.0, fade=0.5)[1] for step in range(700)]
+    assert (alphas[99], alphas[100], alphas[150], alphas[200]) == (1.0, 0.0, 0.5, 1.0)
+    assert (alphas[299], alphas[300], alphas[400], alphas[500], alphas[699]) == (1.0, 0.0, 0.5, 1.0, 1.0)
+    rises = np.diff(alphas[300:])
+    assert rises.min() >= 0
+    assert rises.max() == pytest.approx(1 / 200)
+
+
+def test_growth_of_the_smallest_image_and_the_shortest_training():
+    assert growth_stage(0, 1, 8, 1.5, 0.5) == (8, 1.0)
+    assert growth_stage(0, 2, 16, 1.5, 0.5) == (8, 1.0)
+    assert growth_stage(10, 10, 64, 1.5, 0.5)[0] == 64
+    assert growth_stage(5, 10, 16, 1.5, 0.0) == (16, 1.0)  # no fading
+
+
+def test_real_images_fade_like_the_networks():
+    images = torch.randn(2, 1, 32, 32)
+    small = at_stage(images, 16, 1.0)
+    torch.testing.assert_close(small[0, 0, 3, 5], images[0, 0, 6:8, 10:12].mean())
+    start = at_stage(images, 16, 0.0)
+    torch.testing.assert_close(start, nn.functional.interpolate(at_stage(images, 8, 1.0), scale_factor=2))
+    torch.testing.assert_close(at_stage(images, 16, 0.25), start.lerp(small, 0.25))
+
+
+@pytest.mark.parametrize("name", GANS)
+@pytest.mark.parametrize("image_size", [8, 24, 28])
+def test_other_sizes_are_refused(name, image_size):
+    with pytest.raises(ValueError, match=rf"{name} needs images of 16, 32, .*, found {image_size} px"):
+        generators.create(name, "smoke").build(2, 1, image_size)
+
+
+@pytest.mark.parametrize("name", GANS)
+@pytest.mark.parametrize(("per_class", "channels"), [(False, 1), (True, 3)])
+def test_round_trip(name, per_class, channels, tmp_path):
+    images = make_blobs(24, seed=0, channels=channels)
+    generator = generators.create(name, "smoke", per_class=per_class, num_steps=3)
+    log = generator.fit(images)
+    assert len(generator.networks) == (2 if per_class else 1)
+    assert {"loss_generator", "loss_discriminator", "real_sign"} <= set(log.curve.columns)
+    drawn = generator.sample([0, 1, 1], seed=5)
+    assert drawn.images.shape == (3, channels, 16, 16)
+    assert not np.array_equal(drawn.images[1], drawn.images[2])
+    generator.save(tmp_path)
+    again = generators.load(tmp_path)
+    np.testing.assert_array_equal(again.sample([0, 1, 1], seed=5).images, drawn.images)
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_image_i_does_not_depend_on_the_others(name):
+    generator = generators.create(name, "smoke", num_steps=2)
+    generator.fit(make_blobs(24, seed=0))
+    together = generator.sample([0, 1, 0, 1, 1], seed=3).images.astype(int)
+    generator.config = generators.create(name, "smoke", sample_batch_size=2).config
+    assert abs(generator.sample([0, 1, 0, 1, 1], seed=3).images - together).max() <= 1
+    assert abs(generator.sample([0, 1], seed=3).images - together[:2]).max() <= 1
+    assert abs(generator.sample([0, 1], seed=4).images - together[:2]).max() > 1
+
+
+class Interruption(Exception):
+    """What stops a training half-way in a test."""
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "stop"),
+    [
+        ("dcgan", {}, 4),
+        ("stylegan", {}, 3),  # while 16 pixels fade in
+        ("stylegan2-ada", {"num_steps": 8, "ada_kimg": 0.1, "ada_target": -2.0}, 6),  # p > 0, sums half-full
+    ],
+)
+def test_an_interrupted_training_ends_in_the_same_weights(name, overrides, stop, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    images = make_blobs(24, seed=0)
+    undisturbed = generators.create(name, "smoke", **overrides)
+    undisturbed.fit(images)
+
+    interrupted = generators.create(name, "smoke", **overrides)
+    with monkeypatch.context() as patch:
+        patch.setattr(interrupted, "build", breaking_at(stop, interrupted.build))
+        with pytest.raises(Interruption):
+            interrupted.fit(images, checkpoint_folder=tmp_path)
+    log = interrupted.fit(images, checkpoint_folder=tmp_path)
+    assert log.resumed_from == stop
+    expected = undisturbed.networks[0].state_dict()
+    for key, value in interrupted.networks[0].state_dict().items():
+        assert torch.equal(value, expected[key]), key
+
+
+def breaking_at(stop, build):
+    """Wrap `build` so that its method raises at step `stop`."""
+
+    def broken(*arguments):
+        method = build(*arguments)
+        step = method.step
+
+        def step_or_break(number, *batch):
+            if number == stop:
+                raise Interruption
+            return step(number, *batch)
+
+        method.step = step_or_break
+        return method
+
+    return broken
+
+
+def test_ada_raises_p_and_logs_it():
+    generator = generators.create("stylegan2-ada", "smoke", num_steps=8, ada_kimg=0.1, ada_target=-2.0)
+    curve = generator.fit(make_blobs(24, seed=0)).curve
+    assert curve["ada_p"].tolist() == pytest.approx([0, 0, 0, 0.16, 0.16, 0.16, 0.16, 0.32])
+    assert curve["path_length"].notna().tolist() == [True, False, False, False] * 2
+    assert curve["r1"].notna().tolist() == [True] + [False] * 7
+
+
+def test_stylegan_logs_its_resolution_and_grows_to_the_full_size():
+    generator = generators.create("stylegan", "smoke")
+    curve = generator.fit(make_blobs(24, seed=0)).curve
+    assert curve["resolution"].tolist() == [8, 8, 16, 16, 16]
+
+
+def test_generator_average_is_what_is_kept():
+    for name in ("stylegan", "stylegan2-ada"):
+        generator = generators.create(name, "smoke")
+        method = generator.build(2, 1, 16)
+        assert generator.sampling_network(method) is method.averages["generator"].module
+    generator = generators.create("dcgan", "smoke")
+    method = generator.build(2, 1, 16)
+    assert generator.sampling_network(method) is method.modules["generator"]  # the paper has no average
+
+
+def test_paper_scale_has_the_numbers_of_the_paper():
+    for name in ("dcgan", "stylegan"):
+        config = generators.create(name, "paper").config
+        assert (config.num_steps, config.batch_size, config.learning_rate) == (70_000, 8, 1e-3)
+    config = generators.create("stylegan", "paper").config
+    assert (config.base, config.maximum, config.r1_gamma, config.mixing) == (16384, 512, 10.0, 0.9)
+    config = generators.create("stylegan2-ada", "paper").config
+    assert (config.z_dim, config.w_dim, config.mapping_layers, config.maximum) == (512, 512, 8, 512)
+    assert (config.ada_target, config.ada_kimg, config.mixing) == (0.6, 500.0, 0.9)
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_demo_generators_are_small_enough_to_ship(name):
+    method = generators.create(name, "demo").build(7, 3, 32)
+    assert sum(parameter.numel() for parameter in method.modules["generator"].parameters()) <= 700_000
