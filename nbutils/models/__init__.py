@@ -1,0 +1,1 @@
+"""Networks that no library ships; they know nothing of data or training."""
