@@ -16,10 +16,16 @@ from nbutils.images import ImageSet
 from nbutils.placement import PointCloud
 
 STYLE = Path(__file__).with_name("figures.mplstyle")
-COLUMN_WIDTH, PAGE_WIDTH = 3.4, 7.0
-"""Widths of a paper's column and page, in inches."""
+PAGE_WIDTH = 7.0
+"""Width of a paper's page, in inches."""
 
 plt.style.use(STYLE)
+
+
+def panels(rows: int, columns: int, height: float, **options) -> tuple[Figure, np.ndarray]:
+    """Return a figure of page width and `height` inches, and its axes as an array (rows, columns)."""
+    size = (PAGE_WIDTH, height)
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
@@ -44,20 +50,24 @@ def show_images(images: np.ndarray, ax: Axes, columns: int, title: str = "") -> 
     return ax
 
 
-def class_grid(sources: Mapping[str, ImageSet], per_class: int = 6, columns: int = 3) -> Figure:
+def class_grid(sources: Mapping[str, ImageSet], per_class: int = 6, columns: int = 6) -> Figure:
     """Draw the first images of each class (columns) from each source (rows), as in Fig. 3 of GenMix."""
     names = next(iter(sources.values())).class_names
-    size = PAGE_WIDTH / len(names)
-    height = size * -(-per_class // columns) / columns
-    fig, axes = plt.subplots(len(sources), len(names), figsize=(PAGE_WIDTH, height * len(sources)), squeeze=False)
-    for row, (source, images) in zip(axes, sources.items(), strict=True):
-        for label, ax in enumerate(row):
-            chosen = images.of_class(label).images[:per_class]
-            if len(chosen) == 0:
-                ax.set_axis_off()
-                continue
-            show_images(chosen, ax, columns, title=names[label] if row is axes[0] else "")
-        row[0].text(-0.04, 0.5, source, transform=row[0].transAxes, rotation=90, ha="right", va="center", fontsize=8)
+    margin, gap = 0.18, 0.012  # shares of the width: source names at the left, space between classes
+    width = (1 - margin) / len(names)
+    ratio = -(-per_class // columns) / columns
+    inches = PAGE_WIDTH * (width - gap) * ratio + 0.06
+    fig = plt.figure(figsize=(PAGE_WIDTH, inches * len(sources) + 0.25))
+    height = inches / fig.get_figheight()
+    for row, (source, images) in enumerate(sources.items()):
+        bottom = (len(sources) - 1 - row) * height
+        for label, name in enumerate(names):
+            ax = fig.add_axes((margin + label * width, bottom, width - gap, height * 0.96))
+            ax.set_axis_off()
+            if chosen := list(images.of_class(label).images[:per_class]):
+                show_images(np.stack(chosen), ax, columns)
+            ax.set_title(name if row == 0 else "")
+        fig.text(margin - 0.01, bottom + height / 2, source, ha="right", va="center", fontsize=7)
     return fig
 
 
@@ -67,8 +77,7 @@ def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) ->
     results: one row per method and seed, metrics as fractions; the axis is in percent.
     """
     methods = list(dict.fromkeys(results["method"]))
-    size = (PAGE_WIDTH, 0.25 * len(methods) + 0.8)
-    fig, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
+    fig, axes = panels(1, len(metrics), 0.25 * len(methods) + 0.8, sharey=True)
     for ax, metric in zip(axes[0], metrics, strict=True):
         data = results.assign(percent=100 * results[metric])
         shared = {"data": data, "x": "percent", "y": "method", "order": methods, "ax": ax}
@@ -118,8 +127,7 @@ def embedding_panels(clouds: Mapping[str, PointCloud], embed: Callable[[np.ndarr
     """Draw one panel per arm: its points, embedded by `embed` (features (N, D) -> (N, 2)) and shown by `embedding`."""
     columns = 3
     rows = -(-len(clouds) // columns)
-    size = PAGE_WIDTH / columns
-    fig, axes = plt.subplots(rows, columns, figsize=(PAGE_WIDTH, size * rows), squeeze=False)
+    fig, axes = panels(rows, columns, PAGE_WIDTH / columns * rows)
     for ax in axes.flat[len(clouds) :]:
         ax.set_axis_off()
     for ax, letter, (name, cloud) in zip(axes.flat, ascii_lowercase, clouds.items(), strict=False):

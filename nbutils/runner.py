@@ -51,7 +51,12 @@ def run_notebook(notebook: Path, parameters: Mapping[str, object], store: bool =
         executed = Path(scratch) / notebook.name
         try:
             papermill.execute_notebook(
-                str(notebook), str(executed), dict(parameters), cwd=str(ROOT), progress_bar=False, log_output=False
+                str(notebook),
+                str(executed),
+                dict(parameters),
+                cwd=str(ROOT),
+                progress_bar=False,
+                extra_arguments=["--log-level=CRITICAL"],  # a kernel's chatter; errors of cells are raised anyway
             )
         except Exception:
             if executed.is_file():

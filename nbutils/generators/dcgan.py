@@ -43,8 +43,8 @@ class DCGAN(Generator):
 
     name = "dcgan"
     scales: ClassVar = {
-        "smoke": DCGANConfig(image_size=16, num_steps=6, batch_size=8, z_dim=16, width=8),
-        "demo": DCGANConfig(image_size=32, num_steps=3000, batch_size=32, z_dim=64, width=32),
+        "smoke": DCGANConfig(image_size=16, num_steps=6, batch_size=8, z_dim=16, width=8, learning_rate=0.01),
+        "demo": DCGANConfig(image_size=32, num_steps=2500, batch_size=32, z_dim=64, width=32),
         "gpu": DCGANConfig(image_size=64, num_steps=20_000, batch_size=64, width=64),
         # GenMix, Implementation Details: iterations, batch size, learning rate. It does not state the image size.
         "paper": DCGANConfig(image_size=256, num_steps=70_000, batch_size=8, width=64, learning_rate=1e-3),

@@ -29,7 +29,6 @@ class DiffusionConfig(GeneratorConfig):
     """Settings of a diffusion model.
 
     num_channels ... dropout, norm_groups, patch_size: the network, in the words of `nbutils.models.adm.ADM`;
-        attention_resolutions are in pixels of the folded image, image_size / patch_size.
     use_checkpoint: recompute activations in the backward pass, for memory.
     schedule: "linear" (ADM) or "cosine". num_timesteps: T of the training.
     prediction: "epsilon" (ADM), or "v": the same loss on a mix of noise and image, which bounds the error that a
@@ -257,7 +256,7 @@ def new_sampler(config: DiffusionConfig) -> SchedulerMixin:
     """Return the scheduler of diffusers that config.sampler names, set to its number of steps.
 
     All clip x_0 to -1..1 at every step. "ddpm" and "ddim" space their steps over time as ADM does, "dpm++" spaces them
-    evenly in log signal-to-noise (Lu et al. 2022, DPM-Solver, Section 3.4), so that few steps keep fine texture.
+    evenly in log signal-to-noise (as DPM-Solver, Lu et al. 2022), so that few steps keep fine texture.
     Raises ValueError for an unknown name.
     """
     shared = scheduler_arguments(config.schedule, config.num_timesteps, config.prediction)

@@ -20,9 +20,9 @@ class ADM(nn.Module):
     unconditional network. Returns (B, in_channels, H, W), or (B, 2 in_channels, H, W) with learn_sigma: first the
     noise, then v of Nichol & Dhariwal 2021, Eq. 15, as -1..1.
 
-    The arguments carry the names of ADM (paper, Section 3 and Table 4). attention_resolutions are in pixels;
-    num_head_channels, if positive, takes the place of num_heads, the same number at all levels;
-    num_heads_upsample = -1 means num_heads. Without resblock_updown, plain convolutions change the resolution.
+    The arguments carry the names of ADM (paper, Section 3). attention_resolutions are in pixels, after folding;
+    num_head_channels, if positive, takes the place of num_heads, the same number at all levels; num_heads_upsample = -1
+    means num_heads. Without resblock_updown, plain convolutions change the resolution.
     Two arguments are ours: norm_groups (ADM has 32, which small networks cannot divide), and patch_size, which folds
     squares of pixels into channels before the first and after the last layer, for speed (1 = as in the paper).
 
@@ -206,8 +206,11 @@ def adapt(model: ADM, num_classes: int | None, channels: int) -> list[str]:
     channels: 1 makes an RGB network grey: the first layer sums over RGB, so that a grey image gives what it gave as
         RGB, and the last one averages, the noise and v apart. Otherwise the network's own number.
 
-    Raises ValueError for another number of channels. The papers that fine-tune ADM do not say how they do it.
+    Raises ValueError for another number of channels. How it is done is our choice: GenMix only says
+    that it trained ADM further from its ImageNet weights.
     """
+    if model.patch_size != 1:
+        raise ValueError(f"adapt knows the official layout, patch_size 1, found {model.patch_size}.")
     unet = model.unet
     report = [*_adapt_channels(unet, channels, parts=2 if model.learn_sigma else 1), *_adapt_classes(unet, num_classes)]
     model.num_classes = num_classes
@@ -234,15 +237,13 @@ def _adapt_channels(unet: UNet2DModel, channels: int, parts: int) -> list[str]:
 def _adapt_classes(unet: UNet2DModel, num_classes: int | None) -> list[str]:
     old, bias = unet.class_embedding, unet.time_embedding.linear_2.bias
     mean = torch.zeros_like(bias) if old is None else old.weight.detach().mean(0)
+    if num_classes is None and old is None:
+        return []
     if num_classes is None:
         unet.class_embedding = None
         with torch.no_grad():
             bias.add_(mean)
-        return (
-            []
-            if old is None
-            else [f"class_embedding: none; the mean of {old.num_embeddings} added to the time embedding"]
-        )
+        return [f"class_embedding: none, the mean of {old.num_embeddings} classes is in the time embedding"]
     unet.class_embedding = nn.Embedding(num_classes, len(bias)).to(bias)
     with torch.no_grad():
         unet.class_embedding.weight.copy_(mean.expand(num_classes, -1))

@@ -13,7 +13,7 @@ SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 """Noise schedule -> its name in diffusers: linear (Ho et al. 2020), cosine (Nichol & Dhariwal 2021, Eq. 17)."""
 
 PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction"}
-"""What the network predicts -> its name in diffusers: the noise (ADM), or v of Salimans & Ho 2022, Appendix D."""
+"""What the network predicts -> its name in diffusers: the noise (ADM), or v of Salimans & Ho 2022, Section 4."""
 
 
 def scheduler_arguments(schedule: str, num_timesteps: int, prediction: str) -> dict:
