@@ -167,17 +167,23 @@ class Generator(ABC):
         }
 
     def estimate_seconds(self, images: ImageSet, num_steps: int = 3) -> float:
-        """Return how long fit(images) will take here, in seconds, from a few steps on networks thrown away."""
+        """Return how long fit(images) will take here, in seconds, from a few steps on networks thrown away.
+
+        The steps are spread over the training, because those of a growing network become slower.
+        """
         self.card = self._new_card(images)
         method = self._new_method(0)
         batches = ImageBatches(next(self._parts(images)), self.config.batch_size, self.seed)
+        seconds = 0.0
         with torch.random.fork_rng(devices=[]):
-            method.step(0, *batches(0))
-            started = monotonic()
-            for step in range(1, 1 + num_steps):
+            for index in range(num_steps):
+                step = int((index + 0.5) / num_steps * self.config.num_steps)
+                method.step(step, *batches(step))  # the first of a kind is slower, and not counted
+                started = monotonic()
                 method.step(step, *batches(step))
+                seconds += monotonic() - started
         parts = images.num_classes if self.config.per_class else 1
-        return (monotonic() - started) / num_steps * self.config.num_steps * parts
+        return seconds / num_steps * self.config.num_steps * parts
 
     def _parts(self, images: ImageSet):
         """Yield the training set of each network: all images, or those of one class at a time."""

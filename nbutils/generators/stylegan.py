@@ -145,11 +145,11 @@ class StyleGAN(Generator):
             base=512,
             maximum=64,
             learning_rate=2e-3,
-            r1_gamma=1.0,
+            r1_gamma=0.1,
             ema_decay=0.995,
         ),
         "gpu": StyleGANConfig(
-            image_size=128, num_steps=12_000, batch_size=32, base=8192, maximum=256, learning_rate=2e-3
+            image_size=128, num_steps=8000, batch_size=32, base=8192, maximum=256, learning_rate=2e-3
         ),
         # GenMix, Implementation Details: iterations, batch size, learning rate. It does not state the image size.
         "paper": StyleGANConfig(image_size=256, num_steps=70_000, batch_size=8),

@@ -55,7 +55,9 @@ class StyleGAN2ADAConfig(GeneratorConfig):
 class StyleGAN2Method(AdversarialMethod):
     """The training step of StyleGAN2-ADA: augmented discrimination, lazy R1 and path length, feedback on p."""
 
-    def __init__(self, generator: StyleGAN2Generator, discriminator: StyleGAN2Discriminator, config):
+    def __init__(
+        self, generator: StyleGAN2Generator, discriminator: StyleGAN2Discriminator, config: StyleGAN2ADAConfig
+    ):
         optimizers = {
             "generator": lazy_adam(generator, config.learning_rate, PATH_INTERVAL),
             "discriminator": lazy_adam(discriminator, config.learning_rate, R1_INTERVAL),
@@ -136,20 +138,20 @@ class StyleGAN2ADA(Generator):
         ),
         "demo": StyleGAN2ADAConfig(
             image_size=32,
-            num_steps=3000,
+            num_steps=2500,
             batch_size=16,
             z_dim=64,
             w_dim=64,
             mapping_layers=2,
-            base=1024,
+            base=512,
             maximum=64,
-            r1_gamma=0.02,
+            r1_gamma=0.05,
             ema_kimg=2.0,
             ada_kimg=50.0,
         ),
         "gpu": StyleGAN2ADAConfig(
             image_size=128,
-            num_steps=12_000,
+            num_steps=7000,
             batch_size=32,
             mapping_layers=2,
             base=8192,
