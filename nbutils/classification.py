@@ -56,7 +56,7 @@ class ClassifierConfig:
 CLASSIFIERS = {
     "smoke": ClassifierConfig("test_byobnet", num_epochs=1, batch_size=64, learning_rate=1e-3, patience=1),
     "demo": ClassifierConfig(
-        "test_byobnet", num_epochs=12, batch_size=32, learning_rate=1e-3, patience=5, max_epoch_images=768
+        "test_byobnet", num_epochs=10, batch_size=64, learning_rate=2e-3, patience=5, max_epoch_images=768
     ),
     "gpu": ClassifierConfig("resnet18", num_epochs=40, batch_size=32, learning_rate=3e-4, patience=10),
     # GenMix, Implementation Details; Adam, the input size and the selection score are our choices.

@@ -17,6 +17,12 @@ MARGIN = 0.01
 LEVEL = 0.05
 """Significance level, after Holm's correction over the claims of a table."""
 
+CLAIM_COLUMNS = (
+    *("claim", "metric", "paper", "ours", "difference", "interval_95", "effect_size_dz"),
+    *("pairs", "p", "p_holm", "verdict"),
+)
+"""The columns of a claims table; differences and intervals are of fractions and percentage points."""
+
 MIN_PAIRS = 6
 """Below this many pairs a two-sided Wilcoxon test cannot reach LEVEL."""
 
@@ -94,7 +100,7 @@ def check_claims(claims: Sequence[Claim], results: pd.DataFrame) -> pd.DataFrame
         row["p_holm"] = corrected
     table = pd.DataFrame(rows)
     table["verdict"] = [_verdict(row) for row in rows]
-    return table.drop(columns=["sign", "expects", "low", "high"])
+    return table[list(CLAIM_COLUMNS)]
 
 
 def _compare(claim: Claim, results: pd.DataFrame) -> dict:
@@ -175,6 +181,15 @@ def _holm(p_values: Sequence[float]) -> np.ndarray:
 def _spread(values: pd.Series) -> str:
     """Return "mean ± sd" in percent."""
     return f"{100 * values.mean():.1f} ± {100 * values.std(ddof=1):.1f}"
+
+
+def evidence() -> pd.DataFrame:
+    """Return the claims tables of all evidence runs in figures/, one below the other, with a column `notebook`."""
+    tables = [
+        pd.read_csv(path).assign(notebook=path.parts[-3])
+        for path in sorted((ROOT / "figures").glob("*/evidence/claims.csv"))
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["notebook", *CLAIM_COLUMNS])
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:

@@ -175,8 +175,9 @@ def official_file(tmp_path, monkeypatch):
     return tmp_path / "paper" / "256x256_diffusion.pt"
 
 
-def test_training_starts_from_the_pretrained_weights(blobs, official_file, tmp_path):
-    generator = smoke(num_steps=1, learning_rate=0.0, **PRETRAINED)
+@pytest.mark.parametrize("per_class", [False, True])
+def test_training_starts_from_the_pretrained_weights(blobs, official_file, tmp_path, per_class):
+    generator = smoke(num_steps=1, learning_rate=0.0, per_class=per_class, **PRETRAINED)
     generator.fit(blobs)
     state = torch.load(official_file, weights_only=True)
     kept = generator.networks[0].unet.mid_block.resnets[0].conv1.weight

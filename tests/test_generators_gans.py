@@ -223,3 +223,23 @@ def test_paper_scale_has_the_numbers_of_the_paper():
 def test_demo_generators_are_small_enough_to_ship(name):
     method = generators.create(name, "demo").build(7, 3, 32)
     assert sum(parameter.numel() for parameter in method.modules["generator"].parameters()) <= 700_000
+
+
+def test_the_estimate_covers_all_stages_of_growth(monkeypatch):
+    generator, seen = generators.create("stylegan", "smoke", num_steps=9), set()
+    build = generator.build
+
+    def recording(*arguments):
+        method = build(*arguments)
+        step = method.step
+
+        def record(number, *batch):
+            seen.add(method.stage(number)[0])
+            return step(number, *batch)
+
+        method.step = record
+        return method
+
+    monkeypatch.setattr(generator, "build", recording)
+    assert generator.estimate_seconds(make_blobs(24, seed=0)) > 0
+    assert seen == {8, 16}

@@ -294,3 +294,16 @@ def test_adapt_refuses_other_channels():
     model = from_official(random_state(official_layout(SMALL, 7)), **SMALL)
     with pytest.raises(ValueError, match="3 or 1 channels, asked for 4"):
         adapt(model, num_classes=3, channels=4)
+
+
+def test_adapt_knows_no_folded_patches():
+    model = ADM(16, 1, 16, 1, (1, 2), (4,), norm_groups=8, patch_size=2)
+    with pytest.raises(ValueError, match="patch_size 1, found 2"):
+        adapt(model, num_classes=3, channels=1)
+
+
+def test_imagenet_network_has_the_parameters_of_the_paper():
+    with torch.device("meta"):
+        mult, attention = (1, 1, 2, 2, 4, 4), (32, 16, 8)
+        model = ADM(256, 3, 256, 2, mult, attention, num_classes=1000, num_head_channels=64)
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(554e6, abs=0.5e6)

@@ -81,11 +81,8 @@ def lazy_adam(network: nn.Module, learning_rate: float, interval: int | None = N
 
 def draw_styled(network: StyleBasedGenerator, labels: Tensor, seeds: Sequence[int], truncation_psi: float) -> Tensor:
     """Draw images (B, C, H, W) of labels (B,), with z and all noise inputs of image i cut from one draw of seeds[i]."""
-    z, noise = (
-        seeded_normal(seeds, (network.z_dim + network.num_noise,))
-        .to(labels.device)
-        .tensor_split([network.z_dim], dim=1)
-    )
+    drawn = seeded_normal(seeds, (network.z_dim + network.num_noise,)).to(labels.device)
+    z, noise = drawn.tensor_split([network.z_dim], dim=1)
     styles = network.styles(z, labels, truncation_psi)
     return network.synthesize(styles, network.split_noise(noise))
 
