@@ -59,7 +59,7 @@ class Method:
         optimizers: Mapping[str, Optimizer],
         ema_decays: Mapping[str, float] | None = None,
     ):
-        self.modules = {name: _placed(module) for name, module in modules.items()}
+        self.modules = {name: placed(module) for name, module in modules.items()}
         self.optimizers = dict(optimizers)
         self.averages = {
             name: AveragedModel(self.modules[name], multi_avg_fn=_average(decay))
@@ -94,10 +94,10 @@ class Method:
         self.done = state["done"]
 
 
-def _placed(module: nn.Module) -> nn.Module:
-    """Move a module to the device; one made on the meta device (shapes only) stays there."""
+def placed(module: nn.Module, **layout) -> nn.Module:
+    """Move a module to the device, with options of nn.Module.to; one made on the meta device stays there."""
     on_meta = any(parameter.is_meta for parameter in module.parameters())
-    return module if on_meta else module.to(device())
+    return module if on_meta else module.to(device(), **layout)
 
 
 def _average(decay: float):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from nbutils.generators.base import Generator, GeneratorConfig
-from nbutils.generators.gan import AdversarialMethod, check_gan_size, placed
+from nbutils.generators.gan import AdversarialMethod, channels_last, check_gan_size
 from nbutils.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from nbutils.seeds import seeded_normal
 
@@ -59,7 +59,7 @@ class DCGAN(Generator):
         config = self.config
         sizes = (num_classes, channels, image_size, config.width, config.max_width)
         generator, discriminator = DCGANGenerator(config.z_dim, *sizes), DCGANDiscriminator(*sizes)
-        networks = {"generator": placed(generator), "discriminator": placed(discriminator)}
+        networks = {"generator": channels_last(generator), "discriminator": channels_last(discriminator)}
         optimizers = {
             name: Adam(network.parameters(), config.learning_rate, betas=(config.beta1, 0.999), fused=True)
             for name, network in networks.items()

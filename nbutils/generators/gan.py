@@ -10,7 +10,7 @@ from torch.optim import Adam, Optimizer
 
 from nbutils.models.gan_layers import StyleBasedGenerator
 from nbutils.seeds import seeded_normal
-from nbutils.training import Method, autocast, device
+from nbutils.training import Method, autocast, device, placed
 
 IMAGE_SIZES = tuple(2**k for k in range(4, 11))
 
@@ -22,9 +22,9 @@ def check_gan_size(name: str, image_size: int) -> None:
         raise ValueError(f"{name} needs images of {allowed} px, found {image_size} px; resize them to one of these.")
 
 
-def placed(network: nn.Module) -> nn.Module:
+def channels_last(network: nn.Module) -> nn.Module:
     """Move a network to the device, its convolutions laid out channels last, before optimisers see its weights."""
-    return network.to(device=device(), memory_format=torch.channels_last)
+    return placed(network, memory_format=torch.channels_last)
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:

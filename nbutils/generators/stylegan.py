@@ -11,13 +11,13 @@ from torch import Tensor
 from nbutils.generators.base import Generator, GeneratorConfig
 from nbutils.generators.gan import (
     AdversarialMethod,
+    channels_last,
     check_gan_size,
     discriminator_loss,
     draw_styled,
     full_precision,
     lazy_adam,
     minimize,
-    placed,
     r1_penalty,
 )
 from nbutils.models.stylegan import StyleGANDiscriminator, StyleGANGenerator
@@ -165,7 +165,7 @@ class StyleGAN(Generator):
         sizes, widths = (num_classes, channels, image_size), (config.base, config.maximum)
         generator = StyleGANGenerator(*sizes, config.z_dim, config.w_dim, *widths)
         discriminator = StyleGANDiscriminator(*sizes, *widths)
-        return StyleGANMethod(placed(generator), placed(discriminator), config)
+        return StyleGANMethod(channels_last(generator), channels_last(discriminator), config)
 
     def draw(self, network: StyleGANGenerator, labels: Tensor, seeds: Sequence[int]) -> Tensor:
         """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""

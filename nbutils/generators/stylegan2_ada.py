@@ -11,12 +11,12 @@ from torch import Tensor
 from nbutils.generators.base import Generator, GeneratorConfig
 from nbutils.generators.gan import (
     AdversarialMethod,
+    channels_last,
     check_gan_size,
     draw_styled,
     full_precision,
     lazy_adam,
     minimize,
-    placed,
     r1_penalty,
 )
 from nbutils.models.ada import AdaptiveProbability, augment
@@ -176,7 +176,7 @@ class StyleGAN2ADA(Generator):
         widths = {name: getattr(config, name) for name in ("w_dim", "mapping_layers", "base", "maximum")}
         generator = StyleGAN2Generator(**sizes, **widths, z_dim=config.z_dim)
         discriminator = StyleGAN2Discriminator(**sizes, **widths)
-        return StyleGAN2Method(placed(generator), placed(discriminator), config)
+        return StyleGAN2Method(channels_last(generator), channels_last(discriminator), config)
 
     def draw(self, network: StyleGAN2Generator, labels: Tensor, seeds: Sequence[int]) -> Tensor:
         """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""
