@@ -89,8 +89,8 @@ def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) ->
 
 
 def training_curve(curve: pd.DataFrame, ax: Axes, columns: Sequence[str] | None = None) -> Axes:
-    """Draw the logged scalars of a training over its steps; columns: which of them, None = all."""
-    for name in columns or [c for c in curve.columns if c not in ("step", "class")]:
+    """Draw logged scalars of a training over its steps; columns: which of them, None = those named loss..."""
+    for name in columns or [name for name in curve.columns if name.startswith("loss")]:
         ax.plot(curve["step"], curve[name], label=name)
     ax.set(xlabel="step")
     ax.legend()

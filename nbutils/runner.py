@@ -1,6 +1,7 @@
 """A strict papermill: unknown parameters fail, progress shows, a failure leaves its notebook, results move in whole."""
 
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -18,6 +19,7 @@ from nbutils.runs import SCALE_VARIABLE, output_folder
 from nbutils.scales import choose
 
 NOTEBOOKS = ROOT / "notebooks"
+CURSOR_MOVES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def find_notebook(name: str) -> Path:
@@ -111,7 +113,7 @@ def _follow(path: Path, stop: threading.Event) -> None:
             handle.seek(offset)
             text = handle.read()
             offset = handle.tell()
-        bars = [bar.strip() for bar in text.replace("\n", "\r").split("\r") if bar.strip()]
+        bars = [bar.strip() for bar in re.split(r"[\r\n]", CURSOR_MOVES.sub("", text)) if bar.strip()]
         if bars and bars[-1] != shown:
             shown = bars[-1]
             print(

@@ -86,7 +86,7 @@ class DiffusionMethod(Method):
         optimizer.zero_grad()
         (simple + vlb).mean().backward()
         optimizer.step()
-        return {"prediction_mse": simple.mean().detach(), "variance_bits": vlb.mean().detach()}
+        return {"loss_simple": simple.mean().detach(), "loss_bound": vlb.mean().detach()}
 
     def _pace(self, step: int) -> float:
         """Return the factor on the learning rate."""
@@ -221,7 +221,7 @@ class Diffusion(Generator):
         return super()._train(method, images, part, checkpoint)
 
     def _start_from_pretrained(self, method: Method) -> None:
-        """Copy pre-trained weights into the network and its average, and put file and changes on the card."""
+        """Copy pre-trained weights into the network, of which its average starts as a copy, and note them on the card."""
         name, config = self.config.initial_weights, self.config
         if self.card["image_size"] != config.image_size:
             raise ValueError(
@@ -232,7 +232,6 @@ class Diffusion(Generator):
         pretrained = from_official(weights.load_state_dict(name), **_official_arguments(config))
         report = adapt(pretrained, network.num_classes, self.card["channels"])
         network.load_state_dict(pretrained.state_dict())
-        method.averages["generator"].module.load_state_dict(pretrained.state_dict())
         self.card["initial_weights"] = {"name": name, "sha256": weights.checksum(name), "changed": report}
 
 

@@ -147,6 +147,7 @@ class StyleGAN(Generator):
             learning_rate=2e-3,
             r1_gamma=0.1,
             ema_decay=0.995,
+            growth=2.0,
         ),
         "gpu": StyleGANConfig(
             image_size=128, num_steps=8000, batch_size=32, base=8192, maximum=256, learning_rate=2e-3
