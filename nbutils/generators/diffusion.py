@@ -221,7 +221,7 @@ class Diffusion(Generator):
         return super()._train(method, images, part, checkpoint)
 
     def _start_from_pretrained(self, method: Method) -> None:
-        """Copy pre-trained weights into the network, of which its average starts as a copy, and note them on the card."""
+        """Copy pre-trained weights into the network (its average starts as a copy), and note them on the card."""
         name, config = self.config.initial_weights, self.config
         if self.card["image_size"] != config.image_size:
             raise ValueError(
