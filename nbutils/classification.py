@@ -56,7 +56,7 @@ class ClassifierConfig:
 CLASSIFIERS = {
     "smoke": ClassifierConfig("test_byobnet", num_epochs=1, batch_size=64, learning_rate=1e-3, patience=1),
     "demo": ClassifierConfig(
-        "test_byobnet", num_epochs=10, batch_size=64, learning_rate=2e-3, patience=5, max_epoch_images=768
+        "test_byobnet", num_epochs=8, batch_size=64, learning_rate=2e-3, patience=4, max_epoch_images=768
     ),
     "gpu": ClassifierConfig("resnet18", num_epochs=40, batch_size=32, learning_rate=3e-4, patience=10),
     # GenMix, Implementation Details; Adam, the input size and the selection score are our choices.
@@ -97,21 +97,25 @@ class Classifier:
 
 
 def _network_input(images: Tensor, config: ClassifierConfig) -> Tensor:
-    """Resize a batch (B, C, H, W) to the network's input size, if it has one."""
-    if config.input_size is None or images.shape[-1] == config.input_size:
-        return images
-    return interpolate(images, size=config.input_size, mode="bilinear", antialias=True)
+    """Lay a batch (B, C, H, W) out channels last, resized to the network's input size if it has one."""
+    if config.input_size is not None and images.shape[-1] != config.input_size:
+        images = interpolate(images, size=config.input_size, mode="bilinear", antialias=True)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def build_network(config: ClassifierConfig, num_classes: int, channels: int) -> nn.Module:
-    """Return a new timm network; the weights come from torch's random state unless config.pretrained."""
-    return timm.create_model(
+    """Return a new timm network; the weights come from torch's random state unless config.pretrained.
+
+    Its weights are laid out channels last, which a CPU convolves a third faster.
+    """
+    network = timm.create_model(
         config.network,
         pretrained=config.pretrained,
         num_classes=num_classes,
         in_chans=channels,
         **dict(config.options),
     )
+    return network.to(memory_format=torch.channels_last)
 
 
 class Training(Method):
