@@ -86,4 +86,5 @@ def agreement(sources: Mapping[str, ImageSet], dataset: str) -> pd.DataFrame | N
     for source, images in sources.items():
         right = pd.Series(oracle.predict(images) == images.labels)
         rows[source] = right.groupby(np.array(images.class_names)[images.labels], sort=False).mean()
-    return pd.DataFrame(rows).T.rename_axis("source")[list(images.class_names)].reset_index()
+    class_names = phantoms.modality(modality).class_names
+    return pd.DataFrame(rows).T.reindex(columns=class_names).rename_axis("source").reset_index()

@@ -1,5 +1,7 @@
 """Data sets by name, and how a heap of images becomes splits."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -23,8 +25,13 @@ def two_phantoms(monkeypatch):
             pixels, np.arange(12) % 2, ("a", "b"), groups, f"phantom:{name} {split}", origin=f"{name} {split}"
         )
 
-    monkeypatch.setattr(phantoms, "names", lambda: ["liver", "dermoscopy"], raising=False)
-    monkeypatch.setattr(phantoms, "render", render, raising=False)
+    def modality(name):
+        choose("phantom", name, dict.fromkeys(phantoms.names()))
+        return SimpleNamespace(name=name, version=1, class_names=("a", "b"))
+
+    monkeypatch.setattr(phantoms, "names", lambda: ["liver", "dermoscopy"])
+    monkeypatch.setattr(phantoms, "modality", modality)
+    monkeypatch.setattr(phantoms, "render", render)
 
 
 def collection(labels, splits, groups=None, pixels=None, seed=0) -> Collection:
