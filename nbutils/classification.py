@@ -249,6 +249,17 @@ def arm_classifier(
     )
 
 
+def audit_arms(arms: Sequence[Mapping[str, Plain]], splits: Splits, audit: LeakAudit) -> None:
+    """Check and record what the arms of all generator seeds train on, and that validation alone stops them.
+
+    Raises LeakError when a held-out image is in a training pool.
+    """
+    audit.check("early stopping", splits.val, allowed=("val",))
+    for generator_seed, policies in enumerate(arms):
+        for method, policy in policies.items():
+            audit.check(f"classifier {method} (generator seed {generator_seed})", policy.pool)
+
+
 def compare(
     arms: Sequence[Mapping[str, Plain]],
     splits: Splits,
@@ -266,9 +277,7 @@ def compare(
     anything is trained. Columns: method, seed, generator_seed, then the scores of metrics.classification as
     fractions 0..1, and `rarest_sensitivity`, the sensitivity of the class with the fewest training images.
     """
-    audit.check("early stopping", splits.val, allowed=("val",))
-    for method, policy in arms[0].items():
-        audit.check(f"classifier {method}", policy.pool)
+    audit_arms(arms, splits, audit)
     rarest = splits.train.class_names[int(splits.train.class_counts().argmin())]
     jobs = [(i % len(arms), seed, method) for i, seed in enumerate(seeds) for method in arms[i % len(arms)]]
     rows = []

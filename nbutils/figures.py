@@ -82,7 +82,7 @@ def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) ->
         data = results.assign(percent=100 * results[metric])
         shared = {"data": data, "x": "percent", "y": "method", "order": methods, "ax": ax}
         sns.pointplot(**shared, errorbar="sd", linestyle="none", markersize=4, color="black", err_kws={"linewidth": 1})
-        sns.stripplot(**shared, size=2.5, alpha=0.5, jitter=0.15, color="tab:blue")
+        sns.stripplot(**shared, size=3, alpha=0.5, jitter=False, color="tab:blue")
         ax.axvline(data.loc[data["method"] == reference, "percent"].mean(), color="0.6", linewidth=0.8, zorder=0)
         ax.set(xlabel=f"{metric} ↑ (%)", ylabel="")
     return fig

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from nbutils.augmentation import GenMix, Plain
-from nbutils.classification import Classifier, ClassifierConfig, arm_classifier
+from nbutils.classification import Classifier, ClassifierConfig, arm_classifier, audit_arms
 from nbutils.datasets import Splits
+from nbutils.datasets.audit import LeakAudit
 from nbutils.images import ImageSet
 from nbutils.metrics.variety import variety
 from nbutils.progress import progress
@@ -29,7 +30,7 @@ class Placements:
     """The arms of a comparison, each seen through its own classifier.
 
     arms, synthetic: one mapping for each generator seed, as in classification.compare; method names of `arms` that
-    are not generators (mixup, augmix) are left out.
+    are not generators (mixup, augmix) are left out. audit: is asked before anything is trained.
     """
 
     def __init__(
@@ -38,11 +39,14 @@ class Placements:
         synthetic: Sequence[Mapping[str, ImageSet]],
         splits: Splits,
         config: ClassifierConfig,
+        audit: LeakAudit,
         max_steps: int | None = None,
         retrain: bool = False,
     ):
+        audit_arms(arms, splits, audit)
         self.arms, self.synthetic, self.splits, self.config = arms, synthetic, splits, config
         self.training = {"max_steps": max_steps, "retrain": retrain}
+        self._classifiers: dict[tuple[str, int, int], Classifier] = {}
 
     def methods(self) -> list[str]:
         """Return the methods in the order of the figure: real, then each generator and its GenMix."""
@@ -79,8 +83,14 @@ class Placements:
         return pd.DataFrame(rows)
 
     def _classifier(self, method: str, i: int, seed: int) -> Classifier:
-        policy = self.arms[i % len(self.arms)][method]
-        return arm_classifier(method, policy, self.splits, self.config, seed=seed, **self.training)
+        """Return an arm's classifier; picture and measures share it, also when everything is trained again."""
+        key = (method, i % len(self.arms), seed)
+        if key not in self._classifiers:
+            policy = self.arms[i % len(self.arms)][method]
+            self._classifiers[key] = arm_classifier(
+                method, policy, self.splits, self.config, seed=seed, **self.training
+            )
+        return self._classifiers[key]
 
     def _others(self, method: str, i: int, seed: int) -> tuple[str, ImageSet]:
         """Return the kind and the images of a generator's arm: its samples, or what GenMix makes with them."""

@@ -17,17 +17,10 @@ def progress(iterable=None, *, description: str, total: int | None = None, unit:
     terminal, so that stored outputs stay clean; in JupyterLab it is a widget, in a terminal a line on stderr.
     `initial` is the number of steps that an interrupted run has already done.
     """
-    shared = {
-        "desc": description,
-        "total": total,
-        "unit": unit,
-        "initial": initial,
-        "dynamic_ncols": False,
-        "ncols": 100,
-    }
+    shared = {"desc": description, "total": total, "unit": unit, "initial": initial, "leave": False}
     path = os.environ.get(PROGRESS_FILE)
     if path:
-        return tqdm(iterable, file=open(path, "a", buffering=1), mininterval=1.0, **shared)
+        return tqdm(iterable, file=open(path, "a", buffering=1), mininterval=1.0, ncols=100, **shared)
     if "ipykernel" in sys.modules:
         return tqdm_auto(iterable, **shared)
-    return tqdm(iterable, file=sys.stderr, disable=None, **shared)
+    return tqdm(iterable, file=sys.stderr, ncols=100, disable=None, **shared)

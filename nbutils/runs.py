@@ -99,18 +99,17 @@ class Run:
     def live_training(self, name: str, images: ImageSet) -> Generator:
         """Return a generator trained live for the scale's few `live_steps`, to be looked at and thrown away."""
         self.audit.check(f"live training of {name}", images)
-        generator = generators.create(name, scale=self.scale, seed=self.seed, num_steps=self.settings.live_steps)
+        generator = self._generator(name, self.seed, self.settings.live_steps)
         with self.timed(f"live training of {name}"):
             generator.fit(images)
         print(f"Trained {name} live for {generator.log.num_steps} steps, in {generator.log.seconds:.0f} s.")
         return generator
 
-    def _generator(self, name: str, seed: int) -> Generator:
-        generator = generators.create(name, scale=self.scale, seed=seed)
-        max_steps = self.parameters["max_steps"]
-        if max_steps is None or max_steps >= generator.config.num_steps:
-            return generator
-        return generators.create(name, scale=self.scale, seed=seed, num_steps=max_steps)
+    def _generator(self, name: str, seed: int, num_steps: int | None = None) -> Generator:
+        """Create a generator of the run's scale, or of num_steps, in either case cut at max_steps."""
+        generator = generators.create(name, scale=self.scale, seed=seed, num_steps=num_steps)
+        limit = self.parameters["max_steps"] or generator.config.num_steps
+        return generators.create(name, scale=self.scale, seed=seed, num_steps=min(limit, generator.config.num_steps))
 
     def save_figure(self, fig: Figure, name: str) -> None:
         """Write a figure as PNG and PDF into the run's folder."""

@@ -122,3 +122,4 @@ def test_a_generator_gets_no_held_out_image_and_max_steps_cuts_it(run, splits):
         run.fitted_generator("dcgan", splits.test)
     run.parameters["max_steps"] = 2
     assert run.fitted_generator("dcgan", splits.train).card["config"]["num_steps"] == 2
+    assert run.live_training("dcgan", splits.train).card["config"]["num_steps"] == 2
