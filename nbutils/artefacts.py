@@ -15,6 +15,7 @@ from nbutils.files import ROOT, read_json, sha256_of_file, write_json
 
 SHIPPED = ROOT / "data" / "weights" / "artefacts"
 MANIFEST = "manifest.json"
+CACHE_VARIABLE = "NBUTILS_CACHE"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Artefact:
 
 def cache_folder() -> Path:
     """Return the folder of the cache: $NBUTILS_CACHE, else data/cache in the repository."""
-    return Path(os.environ.get("NBUTILS_CACHE") or ROOT / "data" / "cache")
+    return Path(os.environ.get(CACHE_VARIABLE) or ROOT / "data" / "cache")
 
 
 def entry_name(kind: str, key: Mapping) -> str:

@@ -1,6 +1,6 @@
-"""Classifiers from timm: train on a policy, select on validation, test once."""
+"""Classifiers from timm: train on a policy, select on validation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,12 +14,9 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from nbutils.artefacts import cached
 from nbutils.augmentation import Plain
-from nbutils.datasets import Splits
-from nbutils.datasets.audit import LeakAudit
 from nbutils.files import atomic
 from nbutils.images import ImageSet, to_float
-from nbutils.metrics.classification import macro_f1, scores
-from nbutils.progress import progress
+from nbutils.metrics.classification import macro_f1
 from nbutils.seeds import derive_seed
 from nbutils.training import Method, TrainingLog, autocast, device, train
 
@@ -56,7 +53,7 @@ class ClassifierConfig:
 CLASSIFIERS = {
     "smoke": ClassifierConfig("test_byobnet", num_epochs=1, batch_size=64, learning_rate=1e-3, patience=1),
     "demo": ClassifierConfig(
-        "test_byobnet", num_epochs=8, batch_size=64, learning_rate=2e-3, patience=4, max_epoch_images=768
+        "test_byobnet", num_epochs=16, batch_size=64, learning_rate=2e-3, patience=8, max_epoch_images=768
     ),
     "gpu": ClassifierConfig("resnet18", num_epochs=40, batch_size=32, learning_rate=3e-4, patience=10),
     # GenMix, Implementation Details; Adam, the input size and the selection score are our choices.
@@ -187,18 +184,16 @@ def train_classifier(
     return Classifier(network, config, log)
 
 
+def classifier_key(policy: Plain, val: ImageSet, config: ClassifierConfig, **training) -> dict:
+    """Return what determines a trained classifier, as JSON values: the key of its artefact."""
+    made_of = {"config": asdict(config), "policy": policy.key(), "val": val.fingerprint()}
+    return {"version": VERSION, **made_of, **training}
+
+
 def fitted_classifier(
-    policy: Plain, val: ImageSet, config: ClassifierConfig, *, retrain: bool = False, **training
+    policy: Plain, val: ImageSet, config: ClassifierConfig, *, description: str, retrain: bool = False, **training
 ) -> Classifier:
     """Return train_classifier(policy, val, config, **training), kept in the cache; retrain=True trains it again."""
-    description = training.pop("description", "classifier")
-    key = {
-        "version": VERSION,
-        "config": asdict(config),
-        "policy": policy.key(),
-        "val": val.fingerprint(),
-        **training,
-    }
 
     def build(folder: Path) -> None:
         checkpoint = folder / "training.pt"
@@ -206,7 +201,7 @@ def fitted_classifier(
         save_classifier(made, folder)
         checkpoint.unlink(missing_ok=True)
 
-    folder = cached("classifier", key, build, rebuild=retrain).path
+    folder = cached("classifier", classifier_key(policy, val, config, **training), build, rebuild=retrain).path
     network = build_network(replace(config, pretrained=False), policy.pool.num_classes, policy.pool.channels)
     return load_classifier(folder, network.to(device()), config)
 
@@ -224,67 +219,3 @@ def load_classifier(folder: Path, network: nn.Module, config: ClassifierConfig) 
     network.load_state_dict(load_file(folder / WEIGHTS))
     curve = pd.read_csv(folder / CURVE)
     return Classifier(network, config, TrainingLog(curve, int(curve["step"].iloc[-1])))
-
-
-def arm_classifier(
-    method: str,
-    policy: Plain,
-    splits: Splits,
-    config: ClassifierConfig,
-    *,
-    seed: int,
-    max_steps: int | None,
-    retrain: bool,
-) -> Classifier:
-    """Return the classifier of one arm of a comparison, trained or from the cache; see train_classifier."""
-    return fitted_classifier(
-        policy,
-        splits.val,
-        config,
-        retrain=retrain,
-        seed=seed,
-        epoch_images=len(splits.train),
-        max_steps=max_steps,
-        description=f"{method} (seed {seed})",
-    )
-
-
-def audit_arms(arms: Sequence[Mapping[str, Plain]], splits: Splits, audit: LeakAudit) -> None:
-    """Check and record what the arms of all generator seeds train on, and that validation alone stops them.
-
-    Raises LeakError when a held-out image is in a training pool.
-    """
-    audit.check("early stopping", splits.val, allowed=("val",))
-    for generator_seed, policies in enumerate(arms):
-        for method, policy in policies.items():
-            audit.check(f"classifier {method} (generator seed {generator_seed})", policy.pool)
-
-
-def compare(
-    arms: Sequence[Mapping[str, Plain]],
-    splits: Splits,
-    config: ClassifierConfig,
-    audit: LeakAudit,
-    *,
-    seeds: Sequence[int],
-    max_steps: int | None = None,
-    retrain: bool = False,
-) -> pd.DataFrame:
-    """Train every arm with every seed, test each classifier once, and return one row per method and seed.
-
-    arms: one mapping (method -> policy) for each generator seed; classifier seed number i takes arms[i % len(arms)].
-    splits: training (its size is the length of an epoch), validation and test images. audit: is asked before
-    anything is trained. Columns: method, seed, generator_seed, then the scores of metrics.classification as
-    fractions 0..1, and `rarest_sensitivity`, the sensitivity of the class with the fewest training images.
-    """
-    audit_arms(arms, splits, audit)
-    rarest = splits.train.class_names[int(splits.train.class_counts().argmin())]
-    jobs = [(i % len(arms), seed, method) for i, seed in enumerate(seeds) for method in arms[i % len(arms)]]
-    rows = []
-    for generator_seed, seed, method in progress(jobs, description="classifiers", unit="classifier"):
-        policy = arms[generator_seed][method]
-        classifier = arm_classifier(method, policy, splits, config, seed=seed, max_steps=max_steps, retrain=retrain)
-        found = scores(splits.test.labels, classifier.predict(splits.test), splits.test.class_names)
-        found["rarest_sensitivity"] = found[f"sensitivity:{rarest}"]
-        rows.append({"method": method, "seed": seed, "generator_seed": generator_seed, **found})
-    return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""nbutils.classification: training on a policy, selection on validation, the cache, comparisons."""
+"""nbutils.classification: training on a policy, selection on validation, resuming."""
 
 from dataclasses import replace
 
@@ -8,10 +8,9 @@ import torch
 from conftest import make_blobs
 
 from nbutils import classification, training
-from nbutils.augmentation import Plain, append, table_arms
-from nbutils.classification import CLASSIFIERS, ClassifierConfig, build_network, compare, train_classifier
+from nbutils.augmentation import Plain, append
+from nbutils.classification import CLASSIFIERS, ClassifierConfig, build_network, train_classifier
 from nbutils.datasets import Splits
-from nbutils.datasets.audit import LeakAudit, LeakError
 from nbutils.scales import SCALES
 
 CONFIG = ClassifierConfig(network="test_resnet", num_epochs=4, batch_size=16, learning_rate=3e-3, patience=4)
@@ -83,23 +82,6 @@ def test_an_interrupted_classifier_ends_in_the_same_weights(splits, tmp_path, mo
     resumed = fit(splits, checkpoint=tmp_path / "training.pt")
     assert resumed.log.resumed_from == 9
     assert all(torch.equal(resumed.network.state_dict()[name], value) for name, value in undisturbed.items())
-
-
-def test_a_comparison_has_a_row_for_each_method_and_seed_and_repeats_exactly(splits, monkeypatch, tmp_path):
-    arms = [table_arms(splits.train, {"g": make_blobs(20, 10 + s)}, alpha=0.3) for s in range(2)]
-    first = compare(arms, splits, CONFIG, LeakAudit(splits), seeds=[0, 1, 2], max_steps=5)
-    assert len(first) == 3 * len(arms[0])
-    assert first.groupby("seed")["generator_seed"].first().tolist() == [0, 1, 0]
-    monkeypatch.setenv("NBUTILS_CACHE", str(tmp_path / "another"))
-    again = compare(arms, splits, CONFIG, LeakAudit(splits), seeds=[0, 1, 2], max_steps=5)
-    assert first.to_csv() == again.to_csv()
-
-
-def test_a_comparison_refuses_a_pool_with_test_images(splits):
-    leaking = Splits("blobs", train=splits.train, val=splits.val, test=splits.test)
-    arms = [{"leak": Plain(splits.test)}]
-    with pytest.raises(LeakError, match="classifier leak"):
-        compare(arms, leaking, CONFIG, LeakAudit(leaking), seeds=[0])
 
 
 @pytest.mark.parametrize("scale", SCALES)
