@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import torch
 from IPython import get_ipython
@@ -184,7 +185,7 @@ def start_run(
         for value in given:
             choose(f"value of {name}", value, dict.fromkeys(values))
     parameters["num_seeds"] = num_seeds or settings.num_seeds
-    threads = int(os.environ.get(THREADS_VARIABLE) or min(DEFAULT_THREADS, len(os.sched_getaffinity(0))))
+    threads = int(os.environ.get(THREADS_VARIABLE) or min(DEFAULT_THREADS, joblib.cpu_count()))
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", module="umap|sklearn")
     folder = output_folder(notebook, scale, output_dir)

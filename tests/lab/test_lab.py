@@ -1,5 +1,6 @@
 """JupyterLab in a real headless browser opens the first notebook, runs all cells, and shows figures."""
 
+import json
 import os
 import shutil
 import socket
@@ -32,9 +33,22 @@ def lab(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        "--expose-app-in-browser",
+    ]
     options = [f"--port={port}", "--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path / 'notebooks'}"]
-    environment = {**os.environ, "NBUTILS_SCALE": "smoke", "JUPYTER_CONFIG_DIR": str(tmp_path / "config")}
+    settings = tmp_path / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"windowingMode": "none"}))  # else only what is on the screen is in the page
+    folders = {"JUPYTER_CONFIG_DIR": tmp_path / "config", "JUPYTERLAB_SETTINGS_DIR": tmp_path / "settings"}
+    environment = {**os.environ, **{name: str(path) for name, path in folders.items()}, "NBUTILS_SCALE": "smoke"}
     with open(tmp_path / "lab.log", "w") as log:
         server = subprocess.Popen(command + options, env=environment, stdout=log, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}/lab"
@@ -74,30 +88,36 @@ def wait_for(condition, seconds):
     pytest.fail(f"{condition} did not come true within {seconds} s; last error: {last!r}")
 
 
+FIGURES = ".jp-OutputArea-output img"
+COUNTS = """
+    return window.jupyterapp.shell.currentWidget.content.widgets
+        .filter(cell => cell.model.type === "code").map(cell => cell.model.executionCount)
+"""
+
+
 def test_the_first_notebook_runs_in_the_browser_and_shows_figures(lab, browser):
     from selenium.webdriver.common.by import By
 
+    def figures():
+        return browser.find_elements(By.CSS_SELECTOR, FIGURES)
+
+    def execution_counts():
+        return browser.execute_script(COUNTS)
+
+    def do(command):
+        browser.execute_script("window.jupyterapp.commands.execute(arguments[0])", command)
+
     browser.get(f"{lab}/tree/00_start_here.ipynb?reset")
-    wait_for(lambda: browser.find_elements(By.CSS_SELECTOR, ".jp-Notebook .jp-Cell"), START_SECONDS)
+    wait_for(lambda: len(figures()) >= 2, START_SECONDS)  # the stored outputs
     wait_for(lambda: "Idle" in browser.page_source, START_SECONDS)
-    run_all = "return window.jupyterapp.commands.execute(arguments[0])"
-    browser.execute_script(run_all, "editmenu:clear-all")
-    wait_for(lambda: not browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output img"), START_SECONDS)
-    browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-    cells = browser.execute_script("return window.jupyterapp.shell.currentWidget.content.widgets.length")
-
-    def finished():
-        script = (
-            "return window.jupyterapp.shell.currentWidget.content.widgets.filter(w => w.model.type === 'code')"
-            ".map(w => w.model.executionCount)"
-        )
-        return all(browser.execute_script(script))
-
-    wait_for(finished, RUN_SECONDS)
-    assert cells > 20
-    figures = browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output img")
-    assert len(figures) >= 2
-    assert all(int(figure.get_property("naturalWidth")) > 200 for figure in figures)
-    assert not browser.find_elements(By.CSS_SELECTOR, "[data-mime-type='application/vnd.jupyter.stderr'] .ansi-red-fg")
+    do("notebook:clear-all-cell-outputs")
+    wait_for(lambda: not figures() and not any(execution_counts()), START_SECONDS)
+    do("notebook:run-all-cells")
+    wait_for(lambda: len(execution_counts()) > 10 and all(execution_counts()), RUN_SECONDS)
+    assert execution_counts() == sorted(execution_counts())
+    assert len(figures()) >= 2
+    assert all(int(figure.get_property("naturalWidth")) > 200 for figure in figures())
+    errors = "[data-mime-type='application/vnd.jupyter.error']"
+    assert not browser.find_elements(By.CSS_SELECTOR, errors)
     (ROOT / "runs").mkdir(exist_ok=True)
     browser.save_screenshot(str(ROOT / "runs" / "lab.png"))
