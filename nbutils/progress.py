@@ -1,4 +1,4 @@
-"""Progress bars that reach the person who waits, wherever the code runs."""
+"""Progress bars and announcements that reach the person who waits, wherever the code runs."""
 
 import os
 import sys
@@ -8,6 +8,9 @@ from tqdm.auto import tqdm as tqdm_auto
 
 PROGRESS_FILE = "NBUTILS_PROGRESS"
 """Environment variable: a file that the notebook runner follows; a kernel has no terminal of its own."""
+
+NOTE = "Note: "
+"""Begins a line of that file that is not a bar."""
 
 
 def progress(iterable=None, *, description: str, total: int | None = None, unit: str = "step", initial: int = 0):
@@ -24,3 +27,12 @@ def progress(iterable=None, *, description: str, total: int | None = None, unit:
     if "ipykernel" in sys.modules:
         return tqdm_auto(iterable, **shared)
     return tqdm(iterable, file=sys.stderr, ncols=100, disable=None, **shared)
+
+
+def announce(message: str) -> None:
+    """Print one line, in the notebook and, under the notebook runner, in its terminal too."""
+    print(message)
+    path = os.environ.get(PROGRESS_FILE)
+    if path:
+        with open(path, "a") as file:
+            file.write(f"\n{NOTE}{message}\n")

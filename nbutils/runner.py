@@ -14,11 +14,12 @@ import nbformat
 import papermill
 
 from nbutils.files import ROOT, atomic, read_json
-from nbutils.progress import PROGRESS_FILE
+from nbutils.progress import NOTE, PROGRESS_FILE
 from nbutils.runs import SCALE_VARIABLE, output_folder
 from nbutils.scales import choose
 
 NOTEBOOKS = ROOT / "notebooks"
+BAR_WIDTH = 110
 CURSOR_MOVES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -105,22 +106,22 @@ def shown_progress(path: Path) -> Iterator[None]:
 
 
 def _follow(path: Path, stop: threading.Event) -> None:
-    """Copy the newest bar in `path` to stderr: in place on a terminal, else a line every ten seconds."""
+    """Copy all notes and the newest bar in `path` to stderr: the bar in place on a terminal, else every ten seconds."""
     on_terminal = sys.stderr.isatty()
-    shown, offset = "", 0
-    while not stop.wait(0.5 if on_terminal else 10.0):
+    shown, offset, stopped = "", 0, False
+    while not stopped:
+        stopped = stop.wait(0.5 if on_terminal else 10.0)
         with open(path) as handle:
             handle.seek(offset)
             text = handle.read()
             offset = handle.tell()
-        bars = [bar.strip() for bar in re.split(r"[\r\n]", CURSOR_MOVES.sub("", text)) if bar.strip()]
+        lines = [line.strip() for line in re.split(r"[\r\n]", CURSOR_MOVES.sub("", text)) if line.strip()]
+        for note in (line.removeprefix(NOTE) for line in lines if line.startswith(NOTE)):
+            print(f"\r{note:<{BAR_WIDTH}}" if on_terminal else note, file=sys.stderr, flush=True)
+        bars = [line for line in lines if not line.startswith(NOTE)]
         if bars and bars[-1] != shown:
             shown = bars[-1]
-            print(
-                f"\r{shown:<110}" if on_terminal else shown,
-                end="" if on_terminal else "\n",
-                file=sys.stderr,
-                flush=True,
-            )
+            bar, end = (f"\r{shown:<{BAR_WIDTH}}", "") if on_terminal else (shown, "\n")
+            print(bar, end=end, file=sys.stderr, flush=True)
     if on_terminal and shown:
-        print(f"\r{'':<110}\r", end="", file=sys.stderr, flush=True)
+        print(f"\r{'':<{BAR_WIDTH}}\r", end="", file=sys.stderr, flush=True)

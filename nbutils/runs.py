@@ -7,10 +7,12 @@ import platform
 import resource
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 
 import joblib
@@ -25,6 +27,7 @@ from nbutils.datasets.audit import LeakAudit
 from nbutils.files import ROOT, atomic, write_json
 from nbutils.generators.base import Generator
 from nbutils.images import ImageSet
+from nbutils.progress import announce
 from nbutils.scales import SCALES, at_scale, choose
 
 SCALE_VARIABLE, THREADS_VARIABLE = "NBUTILS_SCALE", "NBUTILS_THREADS"
@@ -80,22 +83,37 @@ class Run:
         yield
         self.timings.append({"what": what, "seconds": round(time.monotonic() - started, 2)})
 
-    def fitted_generator(self, name: str, images: ImageSet, seed: int = 0) -> Generator:
-        """Return a generator trained on `images` (checked for leaks): shipped, cached, or trained now.
+    def fitted_generators(
+        self, names: Sequence[str], images: ImageSet, num_seeds: int = 1
+    ) -> dict[str, list[Generator]]:
+        """Return each generator trained on `images` (checked for leaks), by name: one for each seed 0, 1, ….
 
-        The settings come from the run's scale, cut at its max_steps; `retrain` trains in any case. Before a
-        training, its expected duration is printed.
+        They are shipped, cached, or trained now, with the run's settings cut at its max_steps; `retrain` trains in any
+        case. How long all the trainings will take is said before the first.
         """
-        self.audit.check(f"generator {name}", images)
-        generator = self._generator(name, seed)
+        for name in names:
+            self.audit.check(f"generator {name}", images)
         retrain = self.parameters["retrain"]
-        if retrain or not generators.is_at_hand(generator, images):
-            minutes = generator.estimate_seconds(images) / 60
-            print(f"{name} (seed {seed}): training {generator.config.num_steps} steps, about {minutes:.1f} minutes.")
-        with self.timed(f"generator {name} seed {seed}"):
-            trained, artefact = generators.fitted(generator, images, retrain=retrain)
-        print(f"{name} (seed {seed}): weights {artefact.source}.")
+        wanted = {name: [self._generator(name, seed) for seed in range(num_seeds)] for name in names}
+        missing = [g for g in chain(*wanted.values()) if retrain or not generators.is_at_hand(g, images)]
+        if missing:
+            self._announce_trainings(missing, images)
+        return {name: [self._fitted(name, g, images) for g in members] for name, members in wanted.items()}
+
+    def _fitted(self, name: str, generator: Generator, images: ImageSet) -> Generator:
+        with self.timed(f"generator {name} seed {generator.seed}"):
+            trained, artefact = generators.fitted(generator, images, retrain=self.parameters["retrain"])
+        print(f"{name} (seed {generator.seed}): weights {artefact.source}.")
         return trained
+
+    @staticmethod
+    def _announce_trainings(missing: Sequence[Generator], images: ImageSet) -> None:
+        """Say which generators will be trained and how long it will take, from a few steps of each kind."""
+        counts = Counter(generator.name for generator in missing)
+        kinds = {generator.name: generator for generator in missing}
+        seconds = sum(count * kinds[name].estimate_seconds(images) for name, count in counts.items())
+        listed = ", ".join(f"{count} x {name} ({kinds[name].config.num_steps} steps)" for name, count in counts.items())
+        announce(f"Training {listed}: about {seconds / 60:.0f} minutes in all. Interrupted, it goes on where it stood.")
 
     def live_training(self, name: str, images: ImageSet) -> Generator:
         """Return a generator trained live for the scale's few `live_steps`, to be looked at and thrown away."""

@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYERS = (
     "scales", "seeds", "files", "progress", "images", "artefacts", "phantoms", "corpus", "datasets", "weights",
     "models", "training", "generators", "augmentation", "imbalance", "online", "metrics", "classification",
+    "comparison",
     "oracle", "features", "embedding", "placement", "papers", "figures", "runs", "runner", "shipping",
     "paper_build", "__main__",
 )  # fmt: skip

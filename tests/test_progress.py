@@ -6,7 +6,8 @@ from types import ModuleType
 import pytest
 
 from nbutils import progress as module
-from nbutils.progress import PROGRESS_FILE, progress
+from nbutils.progress import PROGRESS_FILE, announce, progress
+from nbutils.runner import shown_progress
 
 
 def test_under_the_runner_the_bar_goes_to_its_file(tmp_path, monkeypatch, capsys):
@@ -34,3 +35,14 @@ def test_a_resumed_bar_starts_where_it_stood(initial, tmp_path, monkeypatch):
     with progress(description="training", total=5, initial=initial) as bar:
         bar.update()
         assert bar.n == initial + 1
+
+
+def test_an_announcement_is_printed_here_and_in_the_runners_terminal(tmp_path, capsys):
+    with shown_progress(tmp_path / "progress"):
+        list(progress(range(3), description="before"))
+        announce("about 12 minutes in all")
+        list(progress(range(3), description="after"))
+    shown = capsys.readouterr()
+    assert shown.out == "about 12 minutes in all\n"
+    assert [line for line in shown.err.splitlines() if "minutes" in line] == ["about 12 minutes in all"]
+    assert "after" in shown.err

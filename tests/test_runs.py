@@ -119,7 +119,8 @@ def test_figures_are_the_same_bytes_each_time(run):
 def test_a_generator_gets_no_held_out_image_and_max_steps_cuts_it(run, splits):
     run.watch(splits)
     with pytest.raises(LeakError, match="generator dcgan"):
-        run.fitted_generator("dcgan", splits.test)
+        run.fitted_generators(["dcgan"], splits.test)
     run.parameters["max_steps"] = 2
-    assert run.fitted_generator("dcgan", splits.train).card["config"]["num_steps"] == 2
+    trained = run.fitted_generators(["dcgan"], splits.train, num_seeds=2)
+    assert [generator.card["config"]["num_steps"] for generator in trained["dcgan"]] == [2, 2]
     assert run.live_training("dcgan", splits.train).card["config"]["num_steps"] == 2
