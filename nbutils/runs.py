@@ -31,8 +31,6 @@ from nbutils.progress import announce
 from nbutils.scales import SCALES, at_scale, choose
 
 SCALE_VARIABLE, THREADS_VARIABLE = "NBUTILS_SCALE", "NBUTILS_THREADS"
-DEFAULT_THREADS = 2
-"""Fixed, so that a machine with more cores gives the same numbers; the small networks gain nothing from more."""
 
 PACKAGES = ("torch", "torchvision", "timm", "diffusers", "scikit-learn", "umap-learn", "numpy", "pandas")
 
@@ -42,17 +40,20 @@ class RunScale:
     """What a scale means for a whole notebook.
 
     image_size: pixels. num_seeds: classifiers per method. live_steps: steps of the short training that a notebook
-    shows. points: images of each kind in an embedding.
+    shows. points: images of each kind in an embedding. threads: fixed, so that a machine with more cores gives the same
+    numbers (NBUTILS_THREADS overrides it); the small networks gain nothing from more, and with one thread no second
+    process is started for seconds of work.
     """
 
     image_size: int
     num_seeds: int
     live_steps: int
     points: int
+    threads: int = 2
 
 
 RUN_SCALES = {
-    "smoke": RunScale(image_size=16, num_seeds=2, live_steps=4, points=60),
+    "smoke": RunScale(image_size=16, num_seeds=2, live_steps=4, points=60, threads=1),
     "demo": RunScale(image_size=32, num_seeds=3, live_steps=200, points=600),
     "gpu": RunScale(image_size=64, num_seeds=5, live_steps=500, points=600),
     "paper": RunScale(image_size=256, num_seeds=5, live_steps=500, points=600),
@@ -113,7 +114,8 @@ class Run:
         kinds = {generator.name: generator for generator in missing}
         seconds = sum(count * kinds[name].estimate_seconds(images) for name, count in counts.items())
         listed = ", ".join(f"{count} x {name} ({kinds[name].config.num_steps} steps)" for name, count in counts.items())
-        announce(f"Training {listed}: about {seconds / 60:.0f} minutes in all. Interrupted, it goes on where it stood.")
+        duration = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
+        announce(f"Training {listed}: about {duration} in all. Interrupted, it goes on where it stood.")
 
     def live_training(self, name: str, images: ImageSet) -> Generator:
         """Return a generator trained live for the scale's few `live_steps`, to be looked at and thrown away."""
@@ -203,7 +205,7 @@ def start_run(
         for value in given:
             choose(f"value of {name}", value, dict.fromkeys(values))
     parameters["num_seeds"] = num_seeds or settings.num_seeds
-    threads = int(os.environ.get(THREADS_VARIABLE) or min(DEFAULT_THREADS, joblib.cpu_count()))
+    threads = int(os.environ.get(THREADS_VARIABLE) or min(settings.threads, joblib.cpu_count()))
     torch.set_num_threads(threads)
     warnings.filterwarnings("ignore", module="umap|sklearn")
     folder = output_folder(notebook, scale, output_dir)
