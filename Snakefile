@@ -1,4 +1,6 @@
-"""The graph of papermill runs: which notebook, which parameters, which outputs. Finished runs are not repeated.
+"""The graph of papermill runs: which notebook, which parameters, which outputs.
+
+A run is repeated when its notebook or the package has changed since; what it trained is then found in the cache.
 
     snakemake --cores 2 figures                                   every notebook at demo scale, default data
     snakemake --cores 2 evidence                                  the long runs behind the verdicts
@@ -30,6 +32,10 @@ DATASETS = {folder_name(name): name for name in asked("datasets", "phantom:liver
 RUN = f"NBUTILS_THREADS={{threads}} {sys.executable} -m nbutils run {{wildcards.notebook}} "
 
 
+CODE = [str(path) for path in sorted(Path("nbutils").rglob("*")) if path.suffix in (".py", ".mplstyle")]
+NOTEBOOK = "notebooks/{notebook}.ipynb"
+
+
 wildcard_constraints:
     notebook="|".join(NOTEBOOKS),
     scale="smoke|demo|gpu|paper",
@@ -37,12 +43,12 @@ wildcard_constraints:
 
 rule figures:
     input:
-        expand("figures/{notebook}/demo/run.json", notebook=NOTEBOOKS),
+        expand("runs/done/{notebook}-demo", notebook=NOTEBOOKS),
 
 
 rule evidence:
     input:
-        expand("figures/{notebook}/evidence/run.json", notebook=EVIDENCE),
+        expand("runs/done/{notebook}-evidence", notebook=EVIDENCE),
 
 
 rule matrix:
@@ -57,27 +63,36 @@ rule matrix:
 
 
 rule figure_run:
+    input:
+        NOTEBOOK,
+        CODE,
     output:
-        "figures/{notebook}/{scale}/run.json",
+        touch("runs/done/{notebook}-{scale}"),
     threads: 2
     shell:
         RUN + "-p scale {wildcards.scale}"
 
 
 rule evidence_run:
+    input:
+        NOTEBOOK,
+        CODE,
     output:
-        "figures/{notebook}/evidence/run.json",
+        touch("runs/done/{notebook}-evidence"),
     threads: 2
     shell:
         RUN + "-p scale demo -p num_seeds 12 -p num_generator_seeds 3 -p output_dir figures/{wildcards.notebook}/evidence"
 
 
 rule matrix_run:
+    input:
+        NOTEBOOK,
+        CODE,
     output:
         "runs/{notebook}/{scale}/{dataset}/seed{seed}/run.json",
     params:
         dataset=lambda wildcards: DATASETS[wildcards.dataset],
-    threads: 1
+    threads: 2
     shell:
         RUN + "-p scale {wildcards.scale} -p dataset '{params.dataset}' -p seed {wildcards.seed} "
         "-p output_dir runs/{wildcards.notebook}/{wildcards.scale}/{wildcards.dataset}/seed{wildcards.seed}"

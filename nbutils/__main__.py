@@ -4,6 +4,7 @@ import argparse
 import ast
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else each kernel warns about the debugger
 
@@ -16,12 +17,26 @@ def parsed_value(text: str):
         return text
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Run one notebook."""
-    from nbutils.runner import find_notebook, last_line, run_notebook
+def found_from_here(value):
+    """Return a parameter's value; the path in folder:PATH and the like, relative to this folder, made absolute."""
+    kind, colon, path = value.partition(":") if isinstance(value, str) else (value, "", "")
+    return f"{kind}:{Path(path).resolve()}" if colon and Path(path).exists() else value
 
-    parameters = {name: parsed_value(value) for name, value in arguments.parameter}
-    print(last_line(run_notebook(find_notebook(arguments.notebook), parameters, store=arguments.store)))
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run one notebook. Raises ValueError, with the cell's error and the half-run notebook's path, if a cell fails."""
+    from papermill import PapermillExecutionError
+
+    from nbutils.runner import find_notebook, run_notebook
+    from nbutils.runs import last_line
+
+    parameters = {name: found_from_here(parsed_value(value)) for name, value in arguments.parameter}
+    try:
+        folder = run_notebook(find_notebook(arguments.notebook), parameters, store=arguments.store)
+    except PapermillExecutionError as error:
+        kept = getattr(error, "__notes__", [])
+        raise ValueError(" ".join([*f"{error.ename}: {error.evalue}".split(), *kept])) from error
+    print(last_line(folder))
 
 
 def build_paper(arguments: argparse.Namespace) -> None:

@@ -76,6 +76,8 @@ def cached(kind: str, key: Mapping, build: Callable[[Path], None], rebuild: bool
         partial = target.with_name(target.name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
         build(partial)
+        for half_written in partial.glob(".*"):
+            half_written.unlink()
         write_manifest(partial, kind, key)
         if target.exists():
             shutil.rmtree(target)

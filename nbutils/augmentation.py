@@ -15,6 +15,9 @@ from nbutils.seeds import derive_seed
 from nbutils.training import ImageBatches
 
 AUGMIX_CHUNK = 8
+EXAMPLE_BATCH = 64
+"""Examples come in batches as in training: MixUp draws one lambda for each."""
+
 MIX_FROM = ("real+synthetic", "synthetic")
 """What GenMix may weigh by lambda: the mixed data of Section 2 (our default), or the synthetic ones of Eq. 1."""
 
@@ -40,11 +43,17 @@ class Plain:
         """Return what determines the batches, as JSON values."""
         return {"policy": type(self).__name__, "pool": self.pool.fingerprint()}
 
+    def sources(self) -> dict[str, ImageSet]:
+        """Return everything that a classifier trained on this policy sees, by name."""
+        return {"pool": self.pool}
+
     def examples(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return `count` training images (count, C, H, W) uint8 and their targets (count, num_classes) float32."""
+        batches = self.batches(EXAMPLE_BATCH, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(seed, "examples"))
-            images, targets = self.batches(count, seed)(0)
+            drawn = [batches(step) for step in range(-(-count // EXAMPLE_BATCH))]
+        images, targets = (torch.cat(parts)[:count] for parts in zip(*drawn, strict=True))
         return to_uint8(images), targets.cpu().numpy()
 
     def example_set(self, count: int, seed: int) -> ImageSet:
@@ -106,6 +115,9 @@ class GenMix(Plain):
         weight = lam[:, None, None, None]  # (B, 1, 1, 1)
         y_s, y_r = (one_hot(y, self.pool.num_classes).float() for y in (y_s, y_r))  # (B, num_classes)
         return weight * x_s + (1 - weight) * x_r, lam[:, None] * y_s + (1 - lam[:, None]) * y_r
+
+    def sources(self) -> dict[str, ImageSet]:
+        return {**super().sources(), "real": self.real}
 
     def key(self) -> dict:
         return {**super().key(), "real": self.real.fingerprint(), "alpha": self.alpha}

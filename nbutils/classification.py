@@ -29,7 +29,8 @@ class ClassifierConfig:
     """What determines a classifier's training.
 
     network: a timm model name. options: further arguments of timm.create_model, as (name, value) pairs.
-    pretrained: start from timm's ImageNet weights (needs them on disk or a network), else from random ones.
+    pretrained: start from timm's ImageNet weights (needs them on disk or a network), and normalise images as these
+        expect it; else from random weights, and images stay in -1..1.
     input_size: pixels the network sees, images are resized to it bilinearly; None = as the images are.
     num_epochs: an epoch is as many steps as the *real* training set has batches, so that every arm of a table gets
         the same number of steps however many synthetic images it has.
@@ -94,7 +95,13 @@ class Classifier:
 
 
 def _network_input(images: Tensor, config: ClassifierConfig) -> Tensor:
-    """Lay a batch (B, C, H, W) out channels last, resized to the network's input size if it has one."""
+    """Lay a batch (B, C, H, W) in -1..1 out channels last, resized and normalised as the network expects it."""
+    if config.pretrained:
+        published = timm.get_pretrained_cfg(config.network)
+        mean, std = (torch.tensor(values, device=images.device) for values in (published.mean, published.std))
+        if images.shape[1] != len(mean):  # timm sums the first filters over the colours of a grey image
+            mean, std = mean.mean(dim=0, keepdim=True), std.mean(dim=0, keepdim=True)
+        images = ((images + 1) / 2 - mean[:, None, None]) / std[:, None, None]
     if config.input_size is not None and images.shape[-1] != config.input_size:
         images = interpolate(images, size=config.input_size, mode="bilinear", antialias=True)
     return images.contiguous(memory_format=torch.channels_last)

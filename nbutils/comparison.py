@@ -76,7 +76,8 @@ class TrainedArms:
         audit.check("early stopping", self.splits.val, allowed=("val",))
         for generator_seed, policies in enumerate(self.arms):
             for method, policy in policies.items():
-                audit.check(f"classifier {method} (generator seed {generator_seed})", policy.pool)
+                for source, images in policy.sources().items():
+                    audit.check(f"classifier {method} (generator seed {generator_seed}, {source})", images)
 
     def _arguments(self, job: Job) -> tuple:
         return self.policy(job), self.splits.val, self.config

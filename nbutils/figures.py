@@ -19,6 +19,9 @@ STYLE = Path(__file__).with_name("figures.mplstyle")
 PAGE_WIDTH = 7.0
 """Width of a paper's page, in inches."""
 
+AXES = {"mean_shift": ("mean_shift ↓ (real spreads)", 1), "boundary": ("boundary (% of points)", 100)}
+"""Metrics that are not "a fraction, better when higher": what their axis says, and the factor of its unit."""
+
 plt.style.use(STYLE)
 
 
@@ -74,17 +77,19 @@ def class_grid(sources: Mapping[str, ImageSet], per_class: int = 6, columns: int
 def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) -> Figure:
     """Draw each method's mean ± sd over seeds, and every seed as a dot; a line marks the mean of `reference`.
 
-    results: one row per method and seed, metrics as fractions; the axis is in percent.
+    results: one row per method and seed. Metrics are fractions, better when higher, and shown in percent, except those
+    in AXES.
     """
     methods = list(dict.fromkeys(results["method"]))
     fig, axes = panels(1, len(metrics), 0.25 * len(methods) + 0.8, sharey=True)
     for ax, metric in zip(axes[0], metrics, strict=True):
-        data = results.assign(percent=100 * results[metric])
-        shared = {"data": data, "x": "percent", "y": "method", "order": methods, "ax": ax}
+        label, factor = AXES.get(metric, (f"{metric} ↑ (%)", 100))
+        data = results.assign(shown=factor * results[metric])
+        shared = {"data": data, "x": "shown", "y": "method", "order": methods, "ax": ax}
         sns.pointplot(**shared, errorbar="sd", linestyle="none", markersize=4, color="black", err_kws={"linewidth": 1})
         sns.stripplot(**shared, size=3, alpha=0.5, jitter=False, color="tab:blue")
-        ax.axvline(data.loc[data["method"] == reference, "percent"].mean(), color="0.6", linewidth=0.8, zorder=0)
-        ax.set(xlabel=f"{metric} ↑ (%)", ylabel="")
+        ax.axvline(data.loc[data["method"] == reference, "shown"].mean(), color="0.6", linewidth=0.8, zorder=0)
+        ax.set(xlabel=label, ylabel="")
     return fig
 
 

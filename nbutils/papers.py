@@ -7,24 +7,18 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from nbutils.files import ROOT
-
-MARGIN = 0.01
-"""The smallest difference (a fraction: one percentage point) that is called an effect."""
-
-LEVEL = 0.05
-"""Significance level, after Holm's correction over the claims of a table."""
+from nbutils.verdicts import holm, paired, verdict
 
 CLAIM_COLUMNS = (
-    *("claim", "metric", "paper", "ours", "difference", "interval_95", "effect_size_dz"),
-    *("pairs", "p", "p_holm", "verdict"),
+    *("claim", "metric", "paper", "ours", "difference", "interval_95", "effect_size_dz", "pairs", "generators_agree"),
+    *("p", "p_holm", "p_excluded_holm", "verdict"),
 )
-"""The columns of a claims table; differences and intervals are of fractions and percentage points."""
+"""The columns of a claims table; differences are fractions, intervals percentage points."""
 
-MIN_PAIRS = 6
-"""Below this many pairs a two-sided Wilcoxon test cannot reach LEVEL."""
+DEFAULT_SHARE = 0.5
+"""The share of synthetic images in the training pool for a generator that a paper does not have."""
 
 
 @cache
@@ -46,6 +40,11 @@ def _value(text: str) -> float | bool | str:
         return json.loads(text.lower())
     except json.JSONDecodeError:
         return text
+
+
+def synthetic_share(paper: str, generator: str) -> float:
+    """Return the share of synthetic images in the training pool, as the paper states it, else DEFAULT_SHARE."""
+    return float(protocol(paper).get(f"share.{generator}", DEFAULT_SHARE))
 
 
 def reported_value(paper: str, method: str, metric: str) -> float:
@@ -84,98 +83,62 @@ class Claim:
 
 
 def check_claims(claims: Sequence[Claim], results: pd.DataFrame) -> pd.DataFrame:
-    """Return the claims table: the paper's number, ours, the test and the verdict, one row per claim.
+    """Return the claims table: the paper's number, ours, the tests and the verdict, one row per claim.
 
-    results: one row per method and seed, columns `method`, `seed` and metrics as fractions. Methods are paired by
-    seed. p: two-sided Wilcoxon signed-rank test of the paired differences; p_holm: corrected over the table.
-    Verdicts, with an effect being a difference of at least MARGIN:
-    replicated: significant in the claimed direction ("no gain": the 95 % interval lies below an effect);
-    not replicated: significant the other way, or the interval excludes an effect in the claimed direction ("no
-    gain": significantly above);
-    inconclusive: the seeds allow neither; not run: the claim's method, or every rival, is not among the results.
+    results: one row per method and seed, columns `method`, `seed`, `generator_seed` and metrics as fractions. Methods
+    are paired by seed. Where a claim has several rivals, the row shows the one against which it stands weakest (the
+    smallest effect size), so that a replicated claim holds against each. generators_agree: behind how many generator
+    seeds the difference has the sign of its mean; pairs that share a generator are not independent.
+    p_holm: of the difference (two-sided Wilcoxon signed-rank), p_excluded_holm: of there being no effect, a difference
+    of at least verdicts.MARGIN, in the claimed direction; both corrected over the table by Holm.
+    Verdicts:
+    replicated: significant in the claimed direction ("no gain": an effect is excluded);
+    not replicated: significant the other way, or an effect is excluded ("no gain": significantly above);
+    inconclusive: the seeds allow neither, or a rival of the claim was not run;
+    not run: the claim's method, or every rival, is not among the results.
     """
-    rows = [_compare(claim, results) for claim in claims]
-    tested = [row for row in rows if np.isfinite(row["p"])]
-    for row, corrected in zip(tested, _holm([row["p"] for row in tested]), strict=True):
-        row["p_holm"] = corrected
-    table = pd.DataFrame(rows)
-    table["verdict"] = [_verdict(row) for row in rows]
-    return table[list(CLAIM_COLUMNS)]
+    rows = [_compared(claim, results) for claim in claims]
+    for name in ("p", "p_excluded"):
+        for row, corrected in zip(rows, holm([row[name] for row in rows]), strict=True):
+            row[f"{name}_holm"] = corrected
+    for row in rows:
+        row["verdict"] = verdict(**{name: row[name] for name in _JUDGED}) if row["pairs"] else "not run"
+    return pd.DataFrame(rows)[list(CLAIM_COLUMNS)]
 
 
-def _compare(claim: Claim, results: pd.DataFrame) -> dict:
-    """Compare a claim's method with the strongest of its rivals among the results, which is named in the row."""
-    row = {
-        "claim": claim.text,
-        "metric": claim.metric,
-        "paper": claim.printed(),
-        "ours": "",
-        "difference": np.nan,
-        "interval_95": "",
-        "effect_size_dz": np.nan,
-        "pairs": 0,
-        "p": np.nan,
-        "p_holm": np.nan,
-        "expects": claim.expects,
-        "sign": -1.0 if claim.expects == "less" else 1.0,
-        "low": np.nan,
-        "high": np.nan,
-    }
+_JUDGED = ("expects", "gain", "p_holm", "p_excluded_holm", "unanimous", "complete")
+
+
+def _compared(claim: Claim, results: pd.DataFrame) -> dict:
+    """Compare a claim's method with the rival against which the claim stands weakest; the rival is named in the row."""
+    row = {"claim": claim.text, "metric": claim.metric, "paper": claim.printed(), "expects": claim.expects}
     wide = results.pivot(index="seed", columns="method", values=claim.metric)
-    rivals = [other for other in claim.others if other in wide]
-    if claim.method not in wide or not rivals:
-        return row
-    means = wide[rivals].mean()
-    rival = means.idxmin() if claim.expects == "less" else means.idxmax()
-    pairs = wide[[claim.method, rival]].dropna()
-    difference = (pairs[claim.method] - pairs[rival]).to_numpy()
-    return row | _paired(difference) | {"ours": f"{_spread(pairs[claim.method])} vs {_spread(pairs[rival])} ({rival})"}
-
-
-def _paired(difference: np.ndarray) -> dict:
-    """Return size, 95 % t interval, effect size and Wilcoxon p of paired differences, (n,) float."""
-    count, mean = len(difference), float(np.mean(difference)) if len(difference) else np.nan
-    result = {"difference": mean, "pairs": count}
-    if count < 2:
-        return result
-    spread = float(np.std(difference, ddof=1))
-    half = spread / np.sqrt(count) * stats.t.ppf(0.975, count - 1)
-    p = stats.wilcoxon(difference).pvalue if np.any(difference) else 1.0
-    return result | {
-        "low": mean - half,
-        "high": mean + half,
-        "interval_95": f"{100 * (mean - half):+.1f} .. {100 * (mean + half):+.1f}",
-        "effect_size_dz": mean / spread if spread > 0 else np.nan,
-        "p": float(p),
-    }
-
-
-def _verdict(row: dict) -> str:
-    """Return the verdict of a compared claim; the rules stand in check_claims."""
-    if row["pairs"] == 0:
-        return "not run"
-    if row["pairs"] < MIN_PAIRS:
-        return "inconclusive"
-    significant = row["p_holm"] < LEVEL
-    gain = row["sign"] * row["difference"]
-    upper = row["high"] if row["sign"] > 0 else -row["low"]
-    if row["expects"] == "no gain":
-        if significant and gain > 0:
-            return "not replicated"
-        return "replicated" if upper < MARGIN else "inconclusive"
-    if significant:
-        return "replicated" if gain > 0 else "not replicated"
-    return "not replicated" if upper < MARGIN else "inconclusive"
-
-
-def _holm(p_values: Sequence[float]) -> np.ndarray:
-    """Return Holm's step-down corrected p values."""
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(stepped, 1.0)
-    return corrected
+    present = [other for other in claim.others if other in wide] if claim.method in wide else []
+    missing = [other for other in claim.others if other not in wide]
+    if not present:
+        return row | paired(np.array([])) | {"ours": "", "interval_95": "", "generators_agree": "", "gain": np.nan}
+    sign = -1.0 if claim.expects == "less" else 1.0
+    differences = {rival: (wide[claim.method] - wide[rival]).dropna() for rival in present}
+    compared = {rival: paired(values.to_numpy(), sign) for rival, values in differences.items()}
+    rival = min(present, key=lambda name: sign * np.nan_to_num(compared[name]["effect_size_dz"]))
+    found, difference = compared[rival], differences[rival]
+    generator_seeds = results.drop_duplicates("seed").set_index("seed")["generator_seed"]
+    by_generator = difference.groupby(generator_seeds.loc[difference.index].to_numpy()).mean()
+    agree = int((np.sign(by_generator) == np.sign(found["difference"])).sum())
+    ours, theirs = (_spread(wide.loc[difference.index, name]) for name in (claim.method, rival))
+    not_run = f"; not run: {', '.join(missing)}" if missing else ""
+    return (
+        row
+        | found
+        | {
+            "ours": f"{ours} vs {theirs} ({rival}{not_run})",
+            "interval_95": f"{100 * found['low']:+.1f} .. {100 * found['high']:+.1f}",
+            "generators_agree": f"{agree} of {len(by_generator)}",
+            "gain": sign * found["difference"],
+            "unanimous": agree == len(by_generator),
+            "complete": not missing,
+        }
+    )
 
 
 def _spread(values: pd.Series) -> str:
@@ -193,12 +156,16 @@ def evidence() -> pd.DataFrame:
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """Return mean, sd and n over seeds of every metric: columns method, metric, mean, sd, n; methods in given order."""
+    """Return mean, sd, n over seeds and the number of generator seeds behind them, of every method and metric.
+
+    Columns: method, metric, mean, sd, n, generator_seeds; methods in the given order.
+    """
     metrics = [column for column in results.columns if column not in ("method", "seed", "generator_seed")]
-    grouped = results.groupby("method", sort=False)[metrics]
-    parts = {"mean": grouped.mean(), "sd": grouped.std(ddof=1), "n": grouped.count()}
+    grouped = results.groupby("method", sort=False)
+    parts = {"mean": grouped[metrics].mean(), "sd": grouped[metrics].std(ddof=1), "n": grouped[metrics].count()}
     stacked = {name: table.stack() for name, table in parts.items()}
-    return pd.DataFrame(stacked).rename_axis(["method", "metric"]).reset_index()
+    table = pd.DataFrame(stacked).rename_axis(["method", "metric"]).reset_index()
+    return table.assign(generator_seeds=table["method"].map(grouped["generator_seed"].nunique()))
 
 
 def beside_reported(paper: str, results: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

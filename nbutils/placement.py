@@ -30,8 +30,8 @@ class PointCloud:
 class Placements:
     """The arms of a comparison, each seen through its own classifier.
 
-    arms, synthetic: one mapping for each generator seed; arms that are neither `real` nor a generator's or its GenMix
-    (mixup, augmix) are left out. The other arguments are those of comparison.TrainedArms.
+    arms, synthetic: one mapping for each generator seed; arms other than `real`, `mixup`, each generator and its
+    GenMix are left out. The other arguments are those of comparison.TrainedArms.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class Placements:
         **training,
     ):
         self.synthetic, self.splits = synthetic, splits
-        shown = [{method: policies[method] for method in self.methods()} for policies in arms]
-        self.trained = TrainedArms(shown, splits, config, audit, **training)
+        kept = [{method: policies[method] for method in (*self.methods(), "mixup")} for policies in arms]
+        self.trained = TrainedArms(kept, splits, config, audit, **training)
 
     def methods(self) -> list[str]:
-        """Return the methods in the order of the figure: real, then each generator and its GenMix."""
+        """Return the methods of the figure in its order: real, then each generator and its GenMix."""
         return ["real", *(name for g in self.synthetic[0] for name in (g, f"genmix({g})"))]
 
     def points(self, method: str, count: int) -> PointCloud:
@@ -60,8 +60,8 @@ class Placements:
         classifier = self.trained.classifier(job)
         sources = {"real": self.splits.train}
         if method != "real":
-            kind, images = self._others(job)
-            sources[kind] = images
+            kind = "genmix" if isinstance(self.trained.policy(job), GenMix) else "synthetic"
+            sources[kind] = self._training_images(job)
         chosen = {kind: _random_subset(images, count, derive_seed(job.seed, kind)) for kind, images in sources.items()}
         return PointCloud(
             features=np.concatenate([classifier.features(images) for images in chosen.values()]),
@@ -73,23 +73,32 @@ class Placements:
     def measure(self) -> pd.DataFrame:
         """Return recall, mean shift and boundary share of every method, one row per method and seed.
 
-        In the row `real` the validation images stand in place of synthetic ones.
+        Real points are the *validation* images, which no arm trains on; the row `real` holds the training images
+        against them, `mixup` mixtures of these. In each class every arm gives as many points, drawn at random: the
+        smallest number that any of them has.
         """
-        rows, train = [], self.splits.train
+        rows, val = [], self.splits.val
+        counts = np.min([self._training_images(job).class_counts() for job in self.trained.jobs], axis=0)
         for job in progress(self.trained.jobs, description="measures", unit="arm"):
             classifier = self.trained.classifier(job)
-            images = self.splits.val if job.method == "real" else self._others(job)[1]
-            points = (classifier.features(images), images.labels, classifier.features(train), train.labels)
+            images = _drawn_per_class(self._training_images(job), counts, job.seed)
+            points = (classifier.features(images), images.labels, classifier.features(val), val.labels)
             rows.append(vars(job) | variety(*points))
         return pd.DataFrame(rows)
 
-    def _others(self, job: Job) -> tuple[str, ImageSet]:
-        """Return the kind and the images of a generator's arm: its samples, or what GenMix makes with them."""
+    def _training_images(self, job: Job) -> ImageSet:
+        """Return what a method adds: real images, a generator's samples, or as many mixtures as real images."""
         policy = self.trained.policy(job)
-        if isinstance(policy, GenMix):
-            return "genmix", policy.example_set(len(policy.real), job.seed)
-        return "synthetic", self.synthetic[job.generator_seed][job.method]
+        if job.method in self.synthetic[job.generator_seed]:
+            return self.synthetic[job.generator_seed][job.method]
+        return policy.pool if job.method == "real" else policy.example_set(len(self.splits.train), job.seed)
 
 
 def _random_subset(images: ImageSet, count: int, seed: int) -> ImageSet:
     return images.subset(np.random.default_rng(seed).permutation(len(images))[:count])
+
+
+def _drawn_per_class(images: ImageSet, counts: np.ndarray, seed: int) -> ImageSet:
+    """Draw counts[label] images of each class at random."""
+    order = np.random.default_rng(derive_seed(seed, "measured")).permutation(len(images))
+    return images.subset(np.concatenate([order[images.labels[order] == label][:n] for label, n in enumerate(counts)]))

@@ -7,16 +7,16 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 
 import nbformat
 import papermill
 
-from nbutils.files import ROOT, atomic, read_json
+from nbutils.files import ROOT, atomic
+from nbutils.parameters import refuse_unknown
 from nbutils.progress import NOTE, PROGRESS_FILE
-from nbutils.runs import SCALE_VARIABLE, output_folder
-from nbutils.scales import choose
+from nbutils.runs import RUN_SCALES, SCALE_VARIABLE, output_folder
+from nbutils.scales import at_scale, choose
 
 NOTEBOOKS = ROOT / "notebooks"
 BAR_WIDTH = 110
@@ -40,13 +40,11 @@ def run_notebook(notebook: Path, parameters: Mapping[str, object], store: bool =
     half-run notebook is kept beside the results as <name>.failed.ipynb, and the error of the cell is raised.
     """
     declared = papermill.inspect_notebook(str(notebook))
-    for name in sorted(set(parameters) - set(declared)):
-        close = get_close_matches(name, list(declared), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"Unknown parameter {name!r}; {notebook.stem} declares {', '.join(sorted(declared))}.{hint}")
+    refuse_unknown(parameters, declared, notebook.stem)
     defaults = {"scale": declared["scale"]["default"].strip("'\""), "output_dir": None}
     chosen = {**defaults, **parameters}
     scale = os.environ.get(SCALE_VARIABLE) or chosen["scale"]
+    at_scale(RUN_SCALES, scale)
     folder = output_folder(notebook.stem, scale, chosen["output_dir"])
     folder.mkdir(parents=True, exist_ok=True)
     failed = folder / f"{notebook.stem}.failed.ipynb"
@@ -61,22 +59,16 @@ def run_notebook(notebook: Path, parameters: Mapping[str, object], store: bool =
                 progress_bar=False,
                 extra_arguments=["--log-level=CRITICAL"],  # a kernel's chatter; errors of cells are raised anyway
             )
-        except Exception:
+        except Exception as error:
             if executed.is_file():
                 _put(executed, failed)
+                error.add_note(f"(Half-run notebook: {failed})")
             raise
         failed.unlink(missing_ok=True)
         _put(executed, folder / notebook.name)
         if store:
             _put(executed, notebook)
     return folder
-
-
-def last_line(folder: Path) -> str:
-    """Return the line that names figure, table and claims of a finished run."""
-    files = read_json(folder / "run.json")["files"]
-    names = {"figure": "figure", "table": "summary", "claims": "claims"}
-    return "  ".join(f"{word}: {files[key]}" for word, key in names.items() if key in files)
 
 
 def _put(executed: Path, target: Path) -> None:

@@ -1,37 +1,39 @@
 """Runs of a notebook: validated parameters, seeds, threads, folders, timings, the record."""
 
-import ast
 import importlib.metadata
 import os
 import platform
 import resource
+import shutil
 import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 
 import joblib
 import pandas as pd
 import torch
-from IPython import get_ipython
 from matplotlib.figure import Figure
 
 from nbutils import figures, generators
+from nbutils.classification import CLASSIFIERS
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit
-from nbutils.files import ROOT, atomic, write_json
+from nbutils.files import ROOT, atomic, read_json, write_json
 from nbutils.generators.base import Generator
 from nbutils.images import ImageSet
+from nbutils.parameters import checked, injected_names, refuse_unknown
 from nbutils.progress import announce
-from nbutils.scales import SCALES, at_scale, choose
+from nbutils.scales import at_scale
 
 SCALE_VARIABLE, THREADS_VARIABLE = "NBUTILS_SCALE", "NBUTILS_THREADS"
 
+UNFINISHED, RECORD = ".unfinished", "run.json"
+MAIN_TABLES = {"summary": "table", "claims": "claims"}
 PACKAGES = ("torch", "torchvision", "timm", "diffusers", "scikit-learn", "umap-learn", "numpy", "pandas")
 
 
@@ -69,7 +71,8 @@ class Run:
         self.settings = at_scale(RUN_SCALES, self.scale)
         self.seeds = [self.seed + i for i in range(parameters["num_seeds"])]
         self.timings: list[dict] = []
-        self.files: dict[str, str] = {}
+        self.outputs: list[str] = []
+        self.main: dict[str, str] = {}
         self.audit: LeakAudit | None = None
         self._started = time.monotonic()
 
@@ -132,24 +135,42 @@ class Run:
         limit = self.parameters["max_steps"] or generator.config.num_steps
         return generators.create(name, scale=self.scale, seed=seed, num_steps=min(limit, generator.config.num_steps))
 
-    def save_figure(self, fig: Figure, name: str) -> None:
-        """Write a figure as PNG and PDF into the run's folder."""
-        self.files["figure"] = _shown(figures.save_figure(fig, self.folder, name))
+    @property
+    def unfinished(self) -> Path:
+        """The folder where the run's files wait for its end, inside the folder of its results."""
+        return self.folder / UNFINISHED
+
+    def save_figure(self, fig: Figure, name: str, main: bool = False) -> None:
+        """Write a figure as PNG and PDF; main: it is the one that the run's last line names (else the first)."""
+        figures.save_figure(fig, self.unfinished, name)
+        self.outputs += [f"{name}.png", f"{name}.pdf"]
+        if main or "figure" not in self.main:
+            self.main["figure"] = f"{name}.png"
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Write a table as <name>.csv into the run's folder, atomically, and return it."""
-        with atomic(self.folder / f"{name}.csv") as temporary:
+        """Write a table as <name>.csv, and return it."""
+        with atomic(self.unfinished / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
-        self.files[name] = _shown(self.folder / f"{name}.csv")
+        self.outputs.append(f"{name}.csv")
+        if name in MAIN_TABLES:
+            self.main[MAIN_TABLES[name]] = f"{name}.csv"
         return table
 
     def finish(self) -> None:
-        """Write timings.csv and run.json, and say in one line where figure, table and claims are."""
+        """Write timings.csv and run.json, put all files into the results' folder, and name the main ones.
+
+        The files of an earlier run in the folder make way now; until here they were left alone.
+        """
         self.timings.append({"what": "whole run", "seconds": round(time.monotonic() - self._started, 2)})
         self.save_table(pd.DataFrame(self.timings), "timings")
-        write_json(self.folder / "run.json", self.record())
-        names = {"figure": "figure", "table": "summary", "claims": "claims"}
-        print("  ".join(f"{word}: {self.files[key]}" for word, key in names.items() if key in self.files))
+        write_json(self.unfinished / RECORD, self.record())
+        if (self.folder / RECORD).is_file():
+            for name in (RECORD, *read_json(self.folder / RECORD)["outputs"]):
+                (self.folder / name).unlink(missing_ok=True)
+        for name in (*self.outputs, RECORD):
+            os.replace(self.unfinished / name, self.folder / name)
+        shutil.rmtree(self.unfinished)
+        print(last_line(self.folder))
 
     def record(self) -> dict:
         """Return the record of the run: parameters with defaults, versions, machine, memory, what saw which images."""
@@ -157,8 +178,10 @@ class Run:
             "notebook": self.notebook,
             "parameters": self.parameters,
             "settings": asdict(self.settings),
+            "classifier": asdict(CLASSIFIERS[self.scale]),
             "seeds": self.seeds,
-            "files": self.files,
+            "outputs": self.outputs,
+            "main": self.main,
             "seen": self.audit.seen if self.audit else [],
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "machine": {
@@ -171,6 +194,13 @@ class Run:
         }
 
 
+def last_line(folder: Path) -> str:
+    """Return the line that names the main figure, table and claims of a finished run, as paths people can open."""
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    main = read_json(folder / RECORD)["main"]
+    return "  ".join(f"{word}: {shown / main[word]}" for word in ("figure", "table", "claims") if word in main)
+
+
 def start_run(
     notebook: str,
     *,
@@ -181,7 +211,8 @@ def start_run(
     output_dir: str | None,
     retrain: bool,
     max_steps: int | None,
-    allowed: Mapping[str, Sequence] | None = None,
+    choices: Mapping[str, Sequence] | None = None,
+    lists: Mapping[str, Sequence] | None = None,
     **own,
 ) -> Run:
     """Validate a notebook's parameters and return its Run; the call names every parameter the notebook declares.
@@ -190,7 +221,8 @@ def start_run(
     overrides it. dataset: a name for datasets.load. seed: of the first classifier. num_seeds: classifiers per method,
     None = from the scale. output_dir: folder of the results (a relative one hangs on the repository), None =
     figures/<notebook>/<scale>. retrain: train even what is at hand. max_steps: cut every training, None = do not.
-    own: the notebook's own parameters; `allowed` gives the values that one of them (or each item of a list) may take.
+    own: the notebook's own parameters. choices: the values that one of them may take. lists: the values of which one
+    of them is a list without repeats, None = all. num_generator_seeds, where declared, is 1 to num_seeds.
 
     Raises ValueError for an unknown parameter that papermill injected, and for a value of the wrong type or range.
     """
@@ -198,65 +230,16 @@ def start_run(
     settings = at_scale(RUN_SCALES, scale)
     shared = {"scale": scale, "dataset": dataset, "seed": seed, "num_seeds": num_seeds, "output_dir": output_dir}
     parameters = {**shared, "retrain": retrain, "max_steps": max_steps, **own}
-    _refuse_unknown(injected_names(), parameters)
-    _check_values(parameters)
-    for name, values in (allowed or {}).items():
-        given = own[name] if isinstance(own[name], list) else [own[name]]
-        for value in given:
-            choose(f"value of {name}", value, dict.fromkeys(values))
-    parameters["num_seeds"] = num_seeds or settings.num_seeds
-    threads = int(os.environ.get(THREADS_VARIABLE) or min(settings.threads, joblib.cpu_count()))
-    torch.set_num_threads(threads)
+    refuse_unknown(injected_names(), parameters, notebook)
+    parameters = checked(parameters, settings.num_seeds, choices or {}, lists or {})
+    torch.set_num_threads(int(os.environ.get(THREADS_VARIABLE) or min(settings.threads, joblib.cpu_count())))
     warnings.filterwarnings("ignore", module="umap|sklearn")
-    folder = output_folder(notebook, scale, output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return Run(notebook, parameters, folder)
+    run = Run(notebook, parameters, output_folder(notebook, scale, output_dir))
+    shutil.rmtree(run.unfinished, ignore_errors=True)
+    run.unfinished.mkdir(parents=True)
+    return run
 
 
 def output_folder(notebook: str, scale: str, output_dir: str | None) -> Path:
     """Return where a run's results go; relative folders hang on the repository, not on the working directory."""
     return ROOT / (output_dir or Path("figures") / notebook / scale)
-
-
-def injected_names() -> set[str]:
-    """Return the names that papermill's injected cell assigns; it stands in IPython's history, `# Parameters` first."""
-    shell = get_ipython()
-    cells = shell.user_ns.get("In", []) if shell is not None else []
-    names = set()
-    for cell in cells:
-        if cell.lstrip().startswith("# Parameters"):
-            targets = [t for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets]
-            names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
-
-
-def _refuse_unknown(given: set[str], declared: Mapping[str, object]) -> None:
-    for name in sorted(given - set(declared)):
-        close = get_close_matches(name, list(declared), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"Unknown parameter {name!r}; this notebook declares {', '.join(sorted(declared))}.{hint}")
-
-
-def _check_values(parameters: Mapping[str, object]) -> None:
-    """Raise ValueError for a shared parameter of the wrong type or range."""
-    rules = {
-        "scale": (lambda v: v in SCALES, f"one of {', '.join(SCALES)}"),
-        "dataset": (lambda v: isinstance(v, str) and v, "a name such as 'phantom:liver' or 'folder:PATH'"),
-        "seed": (lambda v: _is_count(v, 0), "a whole number from 0"),
-        "num_seeds": (lambda v: v is None or _is_count(v, 1), "a whole number from 1, or None"),
-        "output_dir": (lambda v: v is None or (isinstance(v, str) and v), "a folder's name, or None"),
-        "retrain": (lambda v: isinstance(v, bool), "True or False"),
-        "max_steps": (lambda v: v is None or _is_count(v, 1), "a whole number from 1, or None"),
-    }
-    for name, (valid, expected) in rules.items():
-        if not valid(parameters[name]):
-            raise ValueError(f"Parameter {name} must be {expected}, found {parameters[name]!r}.")
-
-
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _shown(path: Path) -> str:
-    """Return a path as people read it: relative to the repository where it lies inside."""
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name

@@ -7,7 +7,7 @@ from conftest import make_blobs
 
 from nbutils import comparison
 from nbutils.artefacts import cache_folder
-from nbutils.augmentation import Plain, table_arms
+from nbutils.augmentation import GenMix, Plain, table_arms
 from nbutils.classification import ClassifierConfig
 from nbutils.comparison import TrainedArms, compare
 from nbutils.datasets import Splits
@@ -67,8 +67,9 @@ def test_only_what_is_missing_is_trained(splits, threads, monkeypatch):
     assert trained[2:] == ["real (seed 0)", "real (seed 1)"]
 
 
-def test_an_arm_with_test_images_is_refused_whatever_its_generator_seed(splits):
-    arms = [{"leak": Plain(splits.train)}, {"leak": Plain(splits.test)}]
-    with pytest.raises(LeakError, match=r"classifier leak \(generator seed 1\)"):
+@pytest.mark.parametrize("leaking", [lambda s: Plain(s.test), lambda s: GenMix(s.train, real=s.test)])
+def test_an_arm_with_test_images_is_refused_on_each_side_and_whatever_its_generator_seed(splits, leaking):
+    arms = [{"leak": Plain(splits.train)}, {"leak": leaking(splits)}]
+    with pytest.raises(LeakError, match=r"classifier leak \(generator seed 1, (pool|real)\)"):
         compare(arms, splits, CONFIG, LeakAudit(splits), seeds=[0])
     assert not cache_folder().exists()

@@ -193,7 +193,7 @@ def test_clutter_is_skipped_and_other_files_are_noted(flat):
 def test_missing_folder(tmp_path):
     with pytest.raises(ValueError, match=r"No folder at '.*nowhere'; folder:PATH takes a folder of class folders"):
         load(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="No folder at ''"):
+    with pytest.raises(ValueError, match="No folder given"):
         datasets.load("folder:")
 
 

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -19,9 +21,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYERS = (
     "scales", "seeds", "files", "progress", "images", "artefacts", "phantoms", "corpus", "datasets", "weights",
     "models", "training", "generators", "augmentation", "imbalance", "online", "metrics", "classification",
-    "comparison",
-    "oracle", "features", "embedding", "placement", "papers", "figures", "runs", "runner", "shipping",
-    "paper_build", "__main__",
+    "comparison", "oracle", "features", "embedding", "placement", "verdicts", "papers", "figures", "parameters",
+    "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip
 
 
@@ -83,3 +84,12 @@ def test_shipped_weights_are_small_and_whole():
     assert sum(path.stat().st_size for path in weights) <= 64 * 2**20
     assert all(path.stat().st_size <= 16 * 2**20 for path in weights)
     assert {entry.name: damage(entry) for entry in SHIPPED.iterdir() if damage(entry)} == {}
+
+
+def test_the_graph_knows_what_to_run():
+    """In a fresh clone every notebook is to run at demo scale, whatever lies in figures/."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "2"]
+    for target, count in (("figures", len(list((ROOT / "notebooks").glob("*.ipynb")))), ("evidence", 2)):
+        done = subprocess.run([*command, target], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert re.search(rf"_run +{count}\n", done.stdout + done.stderr)

@@ -7,7 +7,8 @@ from safetensors.torch import load_file
 from test_models_adm import official_layout, random_state
 
 from nbutils import generators, training
-from nbutils.generators.diffusion import Diffusion, DiffusionConfig, DiffusionMethod, new_sampler, sample
+from nbutils.generators.diffusion import Diffusion, DiffusionConfig, DiffusionMethod
+from nbutils.generators.diffusion_sampling import new_sampler, sample
 from nbutils.models.diffusion_loss import HybridLoss
 from nbutils.scales import SCALES
 
@@ -206,3 +207,8 @@ def test_missing_pretrained_weights(blobs, tmp_path, monkeypatch):
 def test_pretrained_weights_belong_to_one_image_size(blobs, official_file):
     with pytest.raises(ValueError, match="for images of 32 px, found 16 px"):
         smoke(**{**PRETRAINED, "image_size": 32}).fit(blobs)
+
+
+def test_random_weights_can_be_asked_for_where_the_scale_starts_elsewhere():
+    assert generators.create("diffusion", scale="paper").config.initial_weights is not None
+    assert generators.create("diffusion", scale="paper", initial_weights="random").config.initial_weights is None

@@ -84,8 +84,10 @@ def test_boundary_points_are_those_between_the_classes():
     assert boundary_share(gaussian(100, 2, scale=0.3), real, labels) > 0.3
 
 
-def test_variety_uses_equal_numbers_and_leaves_tiny_classes_out():
-    real, labels = gaussian(100, 0), np.repeat([0, 1], [95, 5])
-    found = variety(gaussian(50, 1), np.repeat([0, 1], [45, 5]), real, labels)
-    expected = recall(gaussian(50, 1)[:45], real[:45])
-    assert found["recall"] == pytest.approx(expected)
+def test_variety_is_the_mean_over_the_classes_and_leaves_tiny_ones_out():
+    real, labels = gaussian(100, 0), np.repeat([0, 1, 2], [50, 45, 5])
+    ours, our_labels = gaussian(60, 1), np.repeat([0, 1, 2], [30, 25, 5])
+    found = variety(ours, our_labels, real, labels)
+    expected = [recall(ours[:30], real[:50]), recall(ours[30:55], real[50:95])]
+    assert found["recall"] == pytest.approx(np.mean(expected))
+    assert np.isnan(variety(ours[55:], our_labels[55:], real, labels)["recall"])

@@ -1,15 +1,18 @@
 """The notebooks: one skeleton, outputs in order, and each run once at smoke scale."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 
 import nbformat
 import papermill
 import pytest
 
 from nbutils import papers
-from nbutils.files import ROOT
+from nbutils.classification import CLASSIFIERS
+from nbutils.files import ROOT, read_json
 from nbutils.runner import find_notebook, run_notebook
 from nbutils.runs import output_folder
 
@@ -37,6 +40,11 @@ def test_the_skeleton(notebook):
     assert code[-1].source == "run.finish()"
     imports = [c for c in code if any(line.startswith(("import ", "from ")) for line in c.source.splitlines())]
     assert imports == [code[1]]
+
+
+def test_the_committed_results_come_from_the_settings_of_the_code():
+    for path in (ROOT / "figures").glob("*/demo/run.json"):
+        assert read_json(path)["classifier"] == json.loads(json.dumps(asdict(CLASSIFIERS["demo"]))), path
 
 
 def test_cells_are_short_and_define_nothing(notebook):
@@ -104,12 +112,23 @@ def test_an_unknown_parameter_is_refused_by_the_runner_and_by_plain_papermill(tm
         )
 
 
-def test_a_failed_run_keeps_its_notebook_and_leaves_no_record(tmp_path):
-    parameters = {"scale": "smoke", "output_dir": str(tmp_path), "dataset": "folder:/no/such/folder"}
-    with pytest.raises(papermill.PapermillExecutionError, match="/no/such/folder"):
-        run_notebook(find_notebook("00"), parameters)
+def test_a_failed_run_says_why_in_one_line_keeps_its_notebook_and_leaves_no_record(tmp_path):
+    wrong = ["-p", "dataset", "folder:/no/such/folder", "-p", "scale", "smoke", "-p", "output_dir", str(tmp_path)]
+    command = [sys.executable, "-m", "nbutils", "run", "00", *wrong]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "Error" in line]
+    assert line.startswith("Error: ValueError: No folder at '/no/such/folder'")
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path / "00_start_here.failed.ipynb") in line
     assert (tmp_path / "00_start_here.failed.ipynb").is_file()
     assert not (tmp_path / "run.json").exists()
+
+
+def test_a_wrong_scale_leaves_no_folder():
+    with pytest.raises(ValueError, match="Unknown scale 'huge'"):
+        run_notebook(find_notebook("00"), {"scale": "huge"})
+    assert not output_folder("00_start_here", "huge", None).exists()
 
 
 def test_a_notebook_is_found_by_number_name_or_path():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import make_blobs
 
+from nbutils import placement
 from nbutils.augmentation import table_arms
 from nbutils.classification import ClassifierConfig
 from nbutils.datasets import Splits
@@ -38,6 +39,17 @@ def test_points_hold_real_images_and_the_methods_own(placements, method, kinds):
 def test_measures_have_a_row_for_each_method_and_seed(placements):
     table = placements.measure()
     assert list(table.columns) == ["method", "seed", "generator_seed", "recall", "mean_shift", "boundary"]
-    assert len(table) == 6
+    assert len(table) == 8
+    assert table["method"].tolist()[:4] == ["real", "g", "genmix(g)", "mixup"]
     assert table[["recall", "boundary"]].to_numpy().min() >= 0
     assert table[["recall", "boundary"]].to_numpy().max() <= 1
+
+
+def test_every_arm_is_measured_with_as_many_points_of_each_class(placements, monkeypatch):
+    counts = []
+    monkeypatch.setattr(
+        placement, "variety", lambda points, labels, real, real_labels: counts.append(np.bincount(labels)) or {}
+    )
+    placements.measure()
+    assert len({tuple(count) for count in counts}) == 1
+    assert counts[0].max() <= 30  # the smallest arm has 30 of each class

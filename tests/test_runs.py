@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 from conftest import make_blobs
 
-from nbutils import runs
+from nbutils import parameters
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakError
 from nbutils.files import ROOT
-from nbutils.runs import RUN_SCALES, injected_names, output_folder, start_run
+from nbutils.parameters import injected_names
+from nbutils.runs import RUN_SCALES, output_folder, start_run
 from nbutils.scales import SCALES
 
 PARAMETERS = {
@@ -24,6 +25,7 @@ PARAMETERS = {
     "retrain": False,
     "max_steps": None,
 }
+NAMES = ["dcgan", "diffusion"]
 
 
 @pytest.fixture
@@ -55,23 +57,42 @@ def test_a_wrong_value_stops_the_run_and_is_named(name, value, message):
         start_run("30_test", **{**PARAMETERS, name: value})
 
 
-def test_own_parameters_may_be_limited_to_a_choice():
-    allowed = {"names": ["dcgan", "diffusion"]}
-    with pytest.raises(ValueError, match=r"Unknown value of names 'dcgam'.*Did you mean 'dcgan'"):
-        start_run("30_test", **PARAMETERS, names=["dcgam"], allowed=allowed)
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"mix": "bot"}, "Unknown value of mix 'bot'.*Did you mean 'both'"),
+        ({"mix": ["both"]}, "Parameter mix must be one of both, one, found"),
+        ({"names": ["dcgam"]}, "Unknown value of names 'dcgam'.*Did you mean 'dcgan'"),
+        ({"names": "dcgan"}, "Parameter names must be a list of some of dcgan, diffusion"),
+        ({"names": []}, "Parameter names must be a list"),
+        ({"names": ["dcgan", "dcgan"]}, "without repeats"),
+        ({"num_generator_seeds": 0}, "num_generator_seeds must be a whole number from 1 to num_seeds"),
+        ({"num_generator_seeds": "two"}, "num_generator_seeds must be a whole number"),
+        ({"num_generator_seeds": 50}, "from 1 to num_seeds .*found 50"),
+    ],
+)
+def test_own_parameters_are_checked(own, message):
+    given = {"mix": "both", "names": None, "num_generator_seeds": 1} | own
+    with pytest.raises(ValueError, match=message):
+        start_run("30_test", **PARAMETERS, **given, choices={"mix": ["both", "one"]}, lists={"names": NAMES})
+
+
+def test_none_means_the_whole_list(tmp_path):
+    run = start_run("30_test", **{**PARAMETERS, "output_dir": str(tmp_path)}, names=None, lists={"names": NAMES})
+    assert run.parameters["names"] == NAMES
 
 
 def test_an_injected_unknown_parameter_stops_the_run_before_any_work(monkeypatch):
     history = ["", "scale = 'demo'", "# Parameters\nscale = 'smoke'\nnum_sedes = 3\n"]
-    monkeypatch.setattr(runs, "get_ipython", lambda: SimpleNamespace(user_ns={"In": history}))
+    monkeypatch.setattr(parameters, "get_ipython", lambda: SimpleNamespace(user_ns={"In": history}))
     assert injected_names() == {"scale", "num_sedes"}
     with pytest.raises(ValueError, match=r"Unknown parameter 'num_sedes'.*Did you mean 'num_seeds'"):
         start_run("30_test", **PARAMETERS)
 
 
-def test_the_environment_overrides_the_scale(monkeypatch):
+def test_the_environment_overrides_the_scale(monkeypatch, tmp_path):
     monkeypatch.setenv("NBUTILS_SCALE", "smoke")
-    assert start_run("30_test", **{**PARAMETERS, "scale": "demo"}).scale == "smoke"
+    assert start_run("30_test", **{**PARAMETERS, "scale": "demo", "output_dir": str(tmp_path)}).scale == "smoke"
     monkeypatch.setenv("NBUTILS_SCALE", "enormous")
     with pytest.raises(ValueError, match="Unknown scale 'enormous'"):
         start_run("30_test", **PARAMETERS)
@@ -107,13 +128,30 @@ def test_a_finished_run_leaves_a_whole_record(run, splits, capsys):
     assert all(word in line for word in ("figure: ", "fig1.png", "summary.csv", "claims.csv"))
 
 
+def test_a_later_run_replaces_an_earlier_one_whole_and_only_at_its_end(tmp_path):
+    options = {**PARAMETERS, "output_dir": str(tmp_path)}
+    first = start_run("30_test", **options)
+    first.save_table(pd.DataFrame({"a": [1]}), "results")
+    first.save_table(pd.DataFrame({"a": [1]}), "oracle")
+    first.finish()
+    (tmp_path / "mine.txt").write_text("not the run's")
+    second = start_run("30_test", **{**options, "seed": 5})
+    second.save_table(pd.DataFrame({"a": [2]}), "results")
+    assert pd.read_csv(tmp_path / "results.csv")["a"].item() == 1
+    assert json.loads((tmp_path / "run.json").read_text())["parameters"]["seed"] == 0
+    second.finish()
+    assert pd.read_csv(tmp_path / "results.csv")["a"].item() == 2
+    assert json.loads((tmp_path / "run.json").read_text())["parameters"]["seed"] == 5
+    assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "timings.csv", "run.json", "mine.txt"}
+
+
 def test_figures_are_the_same_bytes_each_time(run):
     fig, ax = plt.subplots()
     ax.plot([1, 2])
     run.save_figure(fig, "a")
-    first = [(run.folder / f"a{suffix}").read_bytes() for suffix in (".png", ".pdf")]
+    first = [(run.unfinished / f"a{suffix}").read_bytes() for suffix in (".png", ".pdf")]
     run.save_figure(fig, "a")
-    assert first == [(run.folder / f"a{suffix}").read_bytes() for suffix in (".png", ".pdf")]
+    assert first == [(run.unfinished / f"a{suffix}").read_bytes() for suffix in (".png", ".pdf")]
 
 
 def test_a_generator_gets_no_held_out_image_and_max_steps_cuts_it(run, splits):

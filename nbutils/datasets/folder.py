@@ -60,7 +60,8 @@ def load(where: str, image_size: int, seed: int, duplicates: str) -> Splits:
 def _root(where: str) -> Path:
     root = Path(where).expanduser()
     if not where or not root.is_dir():
-        raise ValueError(f"No folder at {where!r}; folder:PATH takes a folder of class folders, or of train and test.")
+        what = f"No folder at '{root.absolute()}'" if where else "No folder given"
+        raise ValueError(f"{what}; folder:PATH takes a folder of class folders, or of train and test.")
     return root
 
 

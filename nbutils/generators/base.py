@@ -166,6 +166,16 @@ class Generator(ABC):
             "images": images.fingerprint(),
         }
 
+    def cost(self) -> dict[str, float | bool]:
+        """Return what the trained generator took and holds: steps, images seen, mirrored or not, parameters kept."""
+        steps = self.config.num_steps * len(self.networks)
+        return {
+            "steps": steps,
+            "images_seen": steps * self.config.batch_size,
+            "mirrored": self.config.flip,
+            "parameters": sum(p.numel() for network in self.networks for p in network.parameters()),
+        }
+
     def estimate_seconds(self, images: ImageSet, num_steps: int = 3) -> float:
         """Return how long fit(images) will take here, in seconds, from a few steps on networks thrown away.
 
@@ -180,7 +190,8 @@ class Generator(ABC):
                 step = int((index + 0.5) / num_steps * self.config.num_steps)
                 method.step(step, *batches(step))  # the first of a kind is slower, and not counted
                 started = monotonic()
-                method.step(step, *batches(step))
+                scalars = method.step(step, *batches(step))
+                torch.stack([torch.as_tensor(value) for value in scalars.values()]).tolist()  # waits for a GPU
                 seconds += monotonic() - started
         parts = images.num_classes if self.config.per_class else 1
         return seconds / num_steps * self.config.num_steps * parts

@@ -1,27 +1,23 @@
 """Diffusion: ADM (Dhariwal & Nichol 2021) with learned variance, the hybrid loss, and three samplers."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from nbutils import weights
 from nbutils.generators.base import Generator, GeneratorConfig
+from nbutils.generators.diffusion_sampling import new_sampler, sample
 from nbutils.images import ImageSet
 from nbutils.models.adm import ADM, adapt, from_official
-from nbutils.models.diffusion_loss import HybridLoss, scheduler_arguments
-from nbutils.scales import choose
-from nbutils.seeds import derive_seed, seeded_normal
-from nbutils.training import Method, TrainingLog, autocast, device
+from nbutils.models.diffusion_loss import HybridLoss
+from nbutils.training import Method, TrainingLog, autocast
 
-LOWEST_LOG_SNR = -5.1
-"""Where the fast sampler begins, as its authors do for cosine schedules: a signal of 0.6 % in the noise."""
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,8 @@ class DiffusionConfig(GeneratorConfig):
     learning_rate, weight_decay: of AdamW. warmup_steps, cooldown: steps at the start, and share of steps at the end,
         in which the learning rate rises from and falls to zero in proportion; 0 and 0 as in ADM.
     ema_decay: of the moving average of the weights that samples are drawn from.
-    initial_weights: pre-trained weights to start from, a name known to `nbutils.weights`, None = random weights.
+    initial_weights: pre-trained weights to start from, a name known to `nbutils.weights`, None = random weights
+        (asked for by RANDOM where the scale names some).
     sampler: "ddpm" (ADM: ancestral, with the learned variance), "ddim" (eta 0) or "dpm++" (second-order multistep).
     num_sampling_steps: evaluations of the network per image.
     """
@@ -207,6 +204,15 @@ class Diffusion(Generator):
         shape = (self.card["channels"], self.card["image_size"], self.card["image_size"])
         return sample(lambda x, t: network(x, t, y), new_sampler(self.config), seeds, shape)
 
+    @classmethod
+    def at_scale(cls, scale: str, seed: int = 0, **overrides) -> "Diffusion":
+        """Make the generator of one scale; `initial_weights` RANDOM = from scratch where the scale starts elsewhere."""
+        from_scratch = overrides.get("initial_weights") == RANDOM
+        generator = super().at_scale(scale, seed, **overrides)
+        if from_scratch:
+            generator.config = replace(generator.config, initial_weights=None)
+        return generator
+
     def key(self, images: ImageSet) -> dict:
         """Return everything that determines the trained weights, the file of initial weights included."""
         key = super().key(images)
@@ -226,7 +232,7 @@ class Diffusion(Generator):
         if self.card["image_size"] != config.image_size:
             raise ValueError(
                 f"{self.name}: the initial weights {name!r} are for images of {config.image_size} px, "
-                f"found {self.card['image_size']} px: resize them, or set initial_weights to None."
+                f"found {self.card['image_size']} px: resize them, or set initial_weights to {RANDOM!r}."
             )
         network = method.modules["generator"]
         pretrained = from_official(weights.load_state_dict(name), **_official_arguments(config))
@@ -249,53 +255,3 @@ def _official_arguments(config: DiffusionConfig) -> dict:
         "learn_sigma": True,
         "class_cond": True,
     }
-
-
-def new_sampler(config: DiffusionConfig) -> SchedulerMixin:
-    """Return the scheduler of diffusers that config.sampler names, set to its number of steps.
-
-    All clip x_0 to -1..1 at every step. "ddpm" and "ddim" space their steps over time as ADM does, "dpm++" spaces them
-    evenly in log signal-to-noise (as DPM-Solver, Lu et al. 2022), so that few steps keep fine texture.
-    Raises ValueError for an unknown name.
-    """
-    shared = scheduler_arguments(config.schedule, config.num_timesteps, config.prediction)
-    samplers = {
-        "ddpm": (DDPMScheduler, {"variance_type": "learned_range", "timestep_spacing": "linspace"}),
-        "ddim": (DDIMScheduler, {"timestep_spacing": "leading"}),
-        "dpm++": (DPMSolverMultistepScheduler, {"thresholding": True}),  # at its maximum of 1 this is plain clipping
-    }
-    scheduler, arguments = choose("sampler", config.sampler, samplers)
-    sampler = scheduler(**shared, **arguments)
-    if config.sampler == "dpm++":
-        sampler.set_timesteps(timesteps=_even_timesteps(sampler.alphas_cumprod, config.num_sampling_steps))
-    else:
-        sampler.set_timesteps(config.num_sampling_steps)
-    return sampler
-
-
-def _even_timesteps(alpha_bar: Tensor, count: int) -> list[int]:
-    """Return up to `count` falling time steps, evenly spaced in half the log signal-to-noise ratio.
-
-    diffusers' own such spacing spends a third of its steps on the cosine schedule's last thousandth, which is all
-    noise; here it begins at LOWEST_LOG_SNR.
-    """
-    log_snr = 0.5 * torch.logit(alpha_bar.double()).numpy()  # falls with t
-    wanted = np.linspace(max(LOWEST_LOG_SNR, log_snr[-1]), log_snr[0], count)
-    steps = np.interp(wanted, log_snr[::-1], np.arange(len(log_snr))[::-1])
-    return np.unique(steps.round().astype(int))[::-1].tolist()
-
-
-def sample(
-    network: Callable[[Tensor, Tensor], Tensor], sampler: SchedulerMixin, seeds: Sequence[int], shape: Sequence[int]
-) -> Tensor:
-    """Draw images (len(seeds), *shape) by a network(x, t) -> (B, 2 C, H, W); all noise of image i is from seeds[i]."""
-    x = seeded_normal(seeds, shape).to(device())
-    noises = [torch.Generator().manual_seed(derive_seed(seed, "steps")) for seed in seeds]
-    ancestral = isinstance(sampler, DDPMScheduler)
-    for t in sampler.timesteps:
-        out = network(x, t.expand(len(x)).to(x.device)).float()  # (B, 2 C, H, W)
-        if ancestral:
-            x = sampler.step(out, int(t), x, generator=noises).prev_sample
-        else:
-            x = sampler.step(out[:, : shape[0]], t, x).prev_sample
-    return x

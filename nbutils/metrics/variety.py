@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 BOUNDARY_NEIGHBOURS, BOUNDARY_PURITY = 10, 0.8
+MIN_CLASS_POINTS = 10
 
 
 def recall(synthetic: np.ndarray, real: np.ndarray, k: int = 5) -> float:
@@ -46,17 +47,15 @@ def variety(
 ) -> dict[str, float]:
     """Return `recall` and `mean_shift` (means over the classes, each class among its own) and `boundary` (share).
 
-    In each class as many synthetic as real points are used, the smaller number of the two. Classes with fewer than
-    10 points on either side are left out of the first two.
+    All three depend on the numbers of points: compare at equal numbers in each class. Classes with fewer than
+    MIN_CLASS_POINTS on either side are left out of the first two; NaN if that leaves none.
     """
     recalls, shifts = [], []
     for label in np.unique(real_labels):
         ours, theirs = synthetic[synthetic_labels == label], real[real_labels == label]
-        count = min(len(ours), len(theirs))
-        if count < 10:
-            continue
-        recalls.append(recall(ours[:count], theirs[:count]))
-        shifts.append(mean_shift(ours[:count], theirs[:count]))
+        if min(len(ours), len(theirs)) >= MIN_CLASS_POINTS:
+            recalls.append(recall(ours, theirs))
+            shifts.append(mean_shift(ours, theirs))
     return {
         "recall": float(np.mean(recalls)) if recalls else float("nan"),
         "mean_shift": float(np.mean(shifts)) if shifts else float("nan"),

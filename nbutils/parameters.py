@@ -1,0 +1,93 @@
+"""Parameters of a notebook's run: what papermill injected, and whether every name and value is allowed."""
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+
+from IPython import get_ipython
+
+from nbutils.scales import choose
+
+
+def injected_names() -> set[str]:
+    """Return the names that papermill's injected cell assigns; it stands in IPython's history, `# Parameters` first."""
+    shell = get_ipython()
+    cells = shell.user_ns.get("In", []) if shell is not None else []
+    names = set()
+    for cell in cells:
+        if cell.lstrip().startswith("# Parameters"):
+            targets = [t for node in ast.parse(cell).body if isinstance(node, ast.Assign) for t in node.targets]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def refuse_unknown(given: Iterable[str], declared: Iterable[str], notebook: str) -> None:
+    """Raise ValueError, with the closest declared name, for a given parameter that the notebook does not declare."""
+    for name in sorted(set(given) - set(declared)):
+        close = get_close_matches(name, list(declared), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"Unknown parameter {name!r}; {notebook} declares {', '.join(sorted(declared))}.{hint}")
+
+
+def checked(
+    parameters: Mapping[str, object], num_seeds: int, choices: Mapping[str, Sequence], lists: Mapping[str, Sequence]
+) -> dict[str, object]:
+    """Return a run's parameters with None replaced by what it stands for; see runs.start_run.
+
+    num_seeds: that of the scale. Raises ValueError for a value of the wrong type or range.
+    """
+    _check_values(parameters)
+    resolved = {**parameters, "num_seeds": parameters["num_seeds"] or num_seeds}
+    for name, allowed in choices.items():
+        _check_choice(name, parameters[name], allowed)
+    for name, allowed in lists.items():
+        given = parameters[name]
+        resolved[name] = list(allowed) if given is None else _checked_list(name, given, allowed)
+    _check_generator_seeds(resolved)
+    return resolved
+
+
+def _check_values(parameters: Mapping[str, object]) -> None:
+    """Raise ValueError for a shared parameter of the wrong type or range."""
+    rules = {
+        "dataset": (lambda v: isinstance(v, str) and v, "a name such as 'phantom:liver' or 'folder:PATH'"),
+        "seed": (lambda v: _is_count(v, 0), "a whole number from 0"),
+        "num_seeds": (lambda v: v is None or _is_count(v, 1), "a whole number from 1, or None"),
+        "output_dir": (lambda v: v is None or (isinstance(v, str) and v), "a folder's name, or None"),
+        "retrain": (lambda v: isinstance(v, bool), "True or False"),
+        "max_steps": (lambda v: v is None or _is_count(v, 1), "a whole number from 1, or None"),
+    }
+    for name, (valid, expected) in rules.items():
+        if not valid(parameters[name]):
+            raise ValueError(f"Parameter {name} must be {expected}, found {parameters[name]!r}.")
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _check_choice(name: str, value: object, allowed: Sequence) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"Parameter {name} must be one of {', '.join(allowed)}, found {value!r}.")
+    choose(f"value of {name}", value, dict.fromkeys(allowed))
+
+
+def _checked_list(name: str, values: object, allowed: Sequence) -> list:
+    """Return a list parameter whose items are all allowed, there is at least one, and none comes twice."""
+    if not isinstance(values, list) or not values or len(set(map(str, values))) < len(values):
+        raise ValueError(
+            f"Parameter {name} must be a list of some of {', '.join(allowed)} without repeats, such as "
+            f"{list(allowed[:2])}, or None for all; found {values!r}."
+        )
+    for value in values:
+        _check_choice(name, value, allowed)
+    return values
+
+
+def _check_generator_seeds(parameters: Mapping[str, object]) -> None:
+    count, most = parameters.get("num_generator_seeds", 1), parameters["num_seeds"]
+    if not _is_count(count, 1) or count > most:
+        raise ValueError(
+            f"Parameter num_generator_seeds must be a whole number from 1 to num_seeds ({most}), as each classifier "
+            f"seed takes one generator seed; found {count!r}."
+        )
