@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_blobs
@@ -149,3 +150,21 @@ def test_seeds_belong_to_their_purpose_and_noise_to_its_seed():
     noise = seeded_normal(seeds, (2, 3))
     assert torch.equal(seeded_normal(seeds[3:], (2, 3)), noise[3:])
     assert seeded_normal([], (2, 3)).shape == (0, 2, 3)
+
+
+def test_samples_are_drawn_once_for_the_same_weights(blobs, monkeypatch):
+    generator = generators.create("dcgan", scale="smoke")
+    generator.fit(blobs)
+    first = generators.samples(generator, [0, 1, 1], seed=3)
+    np.testing.assert_array_equal(first.images, generator.sample([0, 1, 1], seed=3).images)
+    drawn = []
+    original = type(generator).sample
+    monkeypatch.setattr(type(generator), "sample", lambda *a, **k: drawn.append(1) or original(*a, **k))
+    again = generators.samples(generator, [0, 1, 1], seed=3)
+    assert not drawn
+    np.testing.assert_array_equal(first.images, again.images)
+    assert first.class_names == again.class_names
+    generators.samples(generator, [0, 1, 1], seed=4)
+    next(generator.networks[0].parameters()).data += 1.0
+    generators.samples(generator, [0, 1, 1], seed=3)
+    assert len(drawn) == 2

@@ -1,14 +1,18 @@
 """Generative methods behind one protocol: create(name, scale=..., seed=...), fit, sample, save, load."""
 
+import hashlib
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
+
 from nbutils.artefacts import Artefact, cached, find
-from nbutils.files import read_json
+from nbutils.files import atomic, read_json
 from nbutils.generators.base import CARD, Generator
-from nbutils.images import ImageSet
+from nbutils.images import ImageSet, synthetic_set
 from nbutils.scales import choose
 
+SAMPLES = "samples.npz"
 _REGISTRY = {
     "dcgan": "dcgan.DCGAN",
     "stylegan": "stylegan.StyleGAN",
@@ -66,3 +70,17 @@ def fitted(generator: Generator, images: ImageSet, retrain: bool = False) -> tup
 
     artefact = cached("generator", generator.key(images), build, rebuild=retrain)
     return load(artefact.path), artefact
+
+
+def samples(generator: Generator, labels, seed: int) -> ImageSet:
+    """Return generator.sample(labels, seed), from the cache if the same weights have drawn it before."""
+    labels = np.asarray(labels, dtype=np.int64)
+    drawn_by = {"card": generator.card, "weights": generator.weights_hash()}
+    key = {**drawn_by, "labels": hashlib.sha256(labels.tobytes()).hexdigest(), "seed": seed}
+
+    def build(folder: Path) -> None:
+        with atomic(folder / SAMPLES) as temporary:
+            np.savez_compressed(temporary, images=generator.sample(labels, seed).images)
+
+    with np.load(cached("samples", key, build).path / SAMPLES, allow_pickle=False) as saved:
+        return synthetic_set(saved["images"], labels, generator.card["class_names"], name=generator.name)

@@ -1,5 +1,6 @@
 """The protocol of all generators: fit(images), sample(labels, seed) -> ImageSet, save, load."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -165,6 +166,15 @@ class Generator(ABC):
             "seed": self.seed,
             "images": images.fingerprint(),
         }
+
+    def weights_hash(self) -> str:
+        """Return the SHA-256 of the trained weights."""
+        digest = hashlib.sha256()
+        for network in self.networks:
+            for name, value in network.state_dict().items():
+                digest.update(name.encode())
+                digest.update(np.ascontiguousarray(value.cpu().numpy()))
+        return digest.hexdigest()
 
     def cost(self) -> dict[str, float | bool]:
         """Return what the trained generator took and holds: steps, images seen, mirrored or not, parameters kept."""
