@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import nbutils
+from nbutils import papers
 from nbutils.files import ROOT
 
 TEN = {
@@ -93,3 +94,13 @@ def test_the_graph_knows_what_to_run():
         done = subprocess.run([*command, target], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert re.search(rf"_run +{count}\n", done.stdout + done.stderr)
+
+
+def test_the_readme_tells_the_verdicts_of_the_evidence_runs():
+    found = papers.evidence()
+    found = found[found["verdict"] != "not run"]
+    rows = [
+        f"| {row.notebook[:2]} | {row.claim} | {row.metric} | {row.verdict} |" for row in found.itertuples(index=False)
+    ]
+    readme = (ROOT / "README.md").read_text().splitlines()
+    assert [line for line in readme if line.endswith((" replicated |", " inconclusive |"))] == rows
