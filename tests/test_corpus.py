@@ -280,7 +280,7 @@ def test_colours_have_their_hue(pictures):
         found = np.arctan2(3**0.5 * (green - blue), 2 * red - green - blue) / (2 * np.pi)
         off = np.abs((found - hue + 0.5) % 1 - 0.5)
         right, total = right + (off < 0.07).sum(), total + len(off)
-    assert total > 60
+    assert total > 40
     assert right / total > 0.9
 
 
@@ -301,10 +301,12 @@ def test_the_first_of_two_objects_lies_where_the_relation_says():
     for relation, (right, down) in way.items():
         two = {"scene": "pair", "count": None, "size": None, "position": None, "relation": relation}
         pictures = ask(other_shape="disc", other_colour="blue", **two)
-        reds = (pictures[:, 0] - pictures[:, 2] > 80).astype(float)
-        x, y = (reds * line).sum((1, 2)) / reds.sum((1, 2)), (reds * line[:, None]).sum((1, 2)) / reds.sum((1, 2))
-        assert (right * x + down * y > 0.3).all(), relation
-        assert np.abs(down * x + right * y).max() < 0.35, relation
+        redness = pictures[:, 0] - pictures[:, 2]
+        for side, area in ((1, redness > 80), (-1, redness < -80)):  # the red one, the blue one
+            total = area.sum((1, 2))
+            x, y = (area * line).sum((1, 2)) / total, (area * line[:, None]).sum((1, 2)) / total
+            assert (side * (right * x + down * y) > 0.3).all(), relation
+            assert np.abs(down * x + right * y).max() < 0.35, relation
 
 
 def test_sizes_and_numbers_of_objects_show():
