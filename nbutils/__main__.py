@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Run one notebook. Raises ValueError, with the cell's error and the half-run notebook's path, if a cell fails."""
     from papermill import PapermillExecutionError
 
+    from nbutils.results import last_line
     from nbutils.runner import find_notebook, run_notebook
-    from nbutils.runs import last_line
 
     parameters = {name: found_from_here(parsed_value(value)) for name, value in arguments.parameter}
     try:

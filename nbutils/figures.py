@@ -1,6 +1,6 @@
 """Figures: data and an axis in, the axis out; one style; saved as PNG and PDF with their run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -128,15 +128,15 @@ def embedding(points: np.ndarray, labels: np.ndarray, kinds: np.ndarray, class_n
     return ax
 
 
-def embedding_panels(clouds: Mapping[str, PointCloud], embed: Callable[[np.ndarray], np.ndarray]) -> Figure:
-    """Draw one panel per arm: its points, embedded by `embed` (features (N, D) -> (N, 2)) and shown by `embedding`."""
+def embedding_panels(clouds: Mapping[str, PointCloud], positions: Mapping[str, np.ndarray]) -> Figure:
+    """Draw one panel per arm, its points at their positions (N, 2) as `embedding` shows them."""
     columns = 3
     rows = -(-len(clouds) // columns)
     fig, axes = panels(rows, columns, PAGE_WIDTH / columns * rows)
     for ax in axes.flat[len(clouds) :]:
         ax.set_axis_off()
     for ax, letter, (name, cloud) in zip(axes.flat, ascii_lowercase, clouds.items(), strict=False):
-        embedding(embed(cloud.features), cloud.labels, cloud.kinds, cloud.class_names, ax)
+        embedding(positions[name], cloud.labels, cloud.kinds, cloud.class_names, ax)
         ax.set_title(f"({letter}) {name}", loc="left")
     return fig
 

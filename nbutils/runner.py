@@ -15,8 +15,8 @@ import papermill
 from nbutils.files import ROOT, atomic
 from nbutils.parameters import refuse_unknown
 from nbutils.progress import NOTE, PROGRESS_FILE
-from nbutils.runs import RUN_SCALES, SCALE_VARIABLE, output_folder
-from nbutils.scales import at_scale, choose
+from nbutils.results import output_folder
+from nbutils.scales import RUN_SCALES, SCALE_VARIABLE, at_scale, choose
 
 NOTEBOOKS = ROOT / "notebooks"
 BAR_WIDTH = 110

@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
@@ -23,43 +23,18 @@ from nbutils import figures, generators
 from nbutils.classification import CLASSIFIERS
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit
-from nbutils.files import ROOT, atomic, read_json, write_json
+from nbutils.files import atomic, read_json, write_json
 from nbutils.generators.base import Generator
 from nbutils.images import ImageSet
 from nbutils.parameters import checked, injected_names, refuse_unknown
 from nbutils.progress import announce
-from nbutils.scales import at_scale
+from nbutils.results import RECORD, last_line, output_folder
+from nbutils.scales import RUN_SCALES, SCALE_VARIABLE, at_scale
 
-SCALE_VARIABLE, THREADS_VARIABLE = "NBUTILS_SCALE", "NBUTILS_THREADS"
-
-UNFINISHED, RECORD = ".unfinished", "run.json"
+THREADS_VARIABLE = "NBUTILS_THREADS"
+UNFINISHED = ".unfinished"
 MAIN_TABLES = {"summary": "table", "claims": "claims"}
 PACKAGES = ("torch", "torchvision", "timm", "diffusers", "scikit-learn", "umap-learn", "numpy", "pandas")
-
-
-@dataclass(frozen=True)
-class RunScale:
-    """What a scale means for a whole notebook.
-
-    image_size: pixels. num_seeds: classifiers per method. live_steps: steps of the short training that a notebook
-    shows. points: images of each kind in an embedding. threads: fixed, so that a machine with more cores gives the same
-    numbers (NBUTILS_THREADS overrides it); the small networks gain nothing from more, and with one thread no second
-    process is started for seconds of work.
-    """
-
-    image_size: int
-    num_seeds: int
-    live_steps: int
-    points: int
-    threads: int = 2
-
-
-RUN_SCALES = {
-    "smoke": RunScale(image_size=16, num_seeds=2, live_steps=4, points=60, threads=1),
-    "demo": RunScale(image_size=32, num_seeds=3, live_steps=200, points=600),
-    "gpu": RunScale(image_size=64, num_seeds=5, live_steps=500, points=600),
-    "paper": RunScale(image_size=256, num_seeds=5, live_steps=500, points=600),
-}
 
 
 class Run:
@@ -194,13 +169,6 @@ class Run:
         }
 
 
-def last_line(folder: Path) -> str:
-    """Return the line that names the main figure, table and claims of a finished run, as paths people can open."""
-    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
-    main = read_json(folder / RECORD)["main"]
-    return "  ".join(f"{word}: {shown / main[word]}" for word in ("figure", "table", "claims") if word in main)
-
-
 def start_run(
     notebook: str,
     *,
@@ -238,8 +206,3 @@ def start_run(
     shutil.rmtree(run.unfinished, ignore_errors=True)
     run.unfinished.mkdir(parents=True)
     return run
-
-
-def output_folder(notebook: str, scale: str, output_dir: str | None) -> Path:
-    """Return where a run's results go; relative folders hang on the repository, not on the working directory."""
-    return ROOT / (output_dir or Path("figures") / notebook / scale)

@@ -1,8 +1,12 @@
 """The four sizes of a run, and how a module picks its settings by one word."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeVar
+
+SCALE_VARIABLE = "NBUTILS_SCALE"
+"""Environment variable that overrides the scale of every run."""
 
 SCALES = ("smoke", "demo", "gpu", "paper")
 
@@ -27,3 +31,28 @@ def at_scale(settings: Mapping[str, T], scale: str) -> T:
     Raises ValueError for an unknown scale.
     """
     return choose("scale", scale, settings)
+
+
+@dataclass(frozen=True)
+class RunScale:
+    """What a scale means for a whole notebook.
+
+    image_size: pixels. num_seeds: classifiers per method. live_steps: steps of the short training that a notebook
+    shows. points: images of each kind in an embedding. threads: fixed, so that a machine with more cores gives the same
+    numbers (NBUTILS_THREADS overrides it); the small networks gain nothing from more, and with one thread no second
+    process is started for seconds of work.
+    """
+
+    image_size: int
+    num_seeds: int
+    live_steps: int
+    points: int
+    threads: int = 2
+
+
+RUN_SCALES = {
+    "smoke": RunScale(image_size=16, num_seeds=2, live_steps=4, points=60, threads=1),
+    "demo": RunScale(image_size=32, num_seeds=3, live_steps=200, points=600),
+    "gpu": RunScale(image_size=64, num_seeds=5, live_steps=500, points=600),
+    "paper": RunScale(image_size=256, num_seeds=5, live_steps=500, points=600),
+}

@@ -2,7 +2,7 @@
 
 from nbutils import datasets, generators, oracle
 from nbutils.artefacts import ship
-from nbutils.runs import RUN_SCALES
+from nbutils.scales import RUN_SCALES
 
 SCALE = "demo"
 

@@ -66,14 +66,16 @@ def test_an_embedding_draws_every_point_of_every_kind_and_class():
 
 
 def test_panels_are_lettered_and_unused_ones_empty():
-    fig = embedding_panels({"real": cloud(), "genmix": cloud()}, lambda features: features[:, :2])
+    clouds = {"real": cloud(), "genmix": cloud()}
+    fig = embedding_panels(clouds, {name: points.features[:, :2] for name, points in clouds.items()})
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["(a) real", "(b) genmix", ""]
 
 
 @pytest.mark.parametrize("method", ["tsne", "umap"])
-def test_embeddings_separate_clusters_and_repeat(method):
+def test_embeddings_separate_clusters_and_repeat_however_many_are_computed_at_once(method):
     points = cloud(80)
-    first, again = (embed(points.features, method, seed=3) for _ in range(2))
+    together = embed({"a": points.features, "b": points.features[::-1]}, method, seed=3)
+    first, again = together["a"], embed({"a": points.features}, method, seed=3)["a"]
     assert first.shape == (80, 2)
     np.testing.assert_array_equal(first, again)
     inside = np.linalg.norm(first[:40] - first[:40].mean(axis=0), axis=1).mean()
@@ -82,4 +84,4 @@ def test_embeddings_separate_clusters_and_repeat(method):
 
 def test_an_unknown_embedding_is_refused():
     with pytest.raises(ValueError, match="Unknown embedding 'pca'"):
-        embed(cloud().features, "pca", seed=0)
+        embed({"a": cloud().features}, "pca", seed=0)

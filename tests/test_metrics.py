@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from nbutils.metrics.classification import macro_f1, scores
-from nbutils.metrics.variety import boundary_share, mean_shift, recall, variety
+from nbutils.metrics.manifold import precision_recall
+from nbutils.metrics.variety import boundary_share, mean_shift, variety
 from nbutils.papers import reported_value
 
 NAMES = ("cyst", "hemangioma", "metastasis")
@@ -54,21 +55,6 @@ def gaussian(count, seed, shift=0.0, scale=1.0):
     return np.random.default_rng(seed).normal(shift, scale, (count, 4))
 
 
-def test_recall_is_high_for_the_same_distribution_and_low_after_collapse():
-    real = gaussian(300, 0)
-    assert recall(gaussian(300, 1), real) > 0.9
-    assert recall(gaussian(300, 1, scale=0.05), real) < 0.05  # one mode
-    assert recall(real, gaussian(300, 1, scale=0.05)) > 0.9  # orientation: the real ones must be covered
-
-
-def test_recall_worked_by_hand():
-    synthetic = np.array([[0.0], [1.0], [3.0]])
-    real = np.array([[-0.9], [-1.1], [4.9], [5.1]])  # balls of radius 1, 1 and 2 around the three
-    assert recall(synthetic, real, k=1) == 0.5
-    with pytest.raises(ValueError, match="more than 5 synthetic points, found 3"):
-        recall(synthetic, real)
-
-
 def test_the_mean_shift_is_measured_in_spreads():
     real = gaussian(20000, 0)
     assert mean_shift(real, real) == 0
@@ -88,6 +74,6 @@ def test_variety_is_the_mean_over_the_classes_and_leaves_tiny_ones_out():
     real, labels = gaussian(100, 0), np.repeat([0, 1, 2], [50, 45, 5])
     ours, our_labels = gaussian(60, 1), np.repeat([0, 1, 2], [30, 25, 5])
     found = variety(ours, our_labels, real, labels)
-    expected = [recall(ours[:30], real[:50]), recall(ours[30:55], real[50:95])]
+    expected = [precision_recall(ours[:30], real[:50])[1], precision_recall(ours[30:55], real[50:95])[1]]
     assert found["recall"] == pytest.approx(np.mean(expected))
     assert np.isnan(variety(ours[55:], our_labels[55:], real, labels)["recall"])

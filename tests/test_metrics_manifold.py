@@ -67,6 +67,14 @@ def test_copies_on_the_border_of_balls_count_as_inside():
     assert ours(0.1 * generated + 12.3, 0.1 * real + 12.3, 5) == pytest.approx(expected, abs=1e-12)
 
 
+def test_tight_clusters_far_apart_are_told_apart():
+    places = np.where(np.arange(300) % 2, 1.0, -1.0)[:, None]  # float32 cannot see the distances within a cluster
+    generated, real = places + cloud(300, 0, shift=1e-3, scale=1.5e-3), places + cloud(300, 1, scale=1.3e-3)
+    expected = full_matrices(generated, real, 5)
+    assert all(0.05 < value < 0.95 for value in expected[:2])
+    assert ours(generated, real, 5) == pytest.approx(expected, abs=1e-12)
+
+
 def test_images_that_are_all_the_same_lie_in_balls_without_extent():
     same = np.full((8, 3), 0.5)
     assert metrics.precision_recall(same, same) == (1, 1)

@@ -13,8 +13,8 @@ import pytest
 from nbutils import papers
 from nbutils.classification import CLASSIFIERS
 from nbutils.files import ROOT, read_json
+from nbutils.results import output_folder
 from nbutils.runner import find_notebook, run_notebook
-from nbutils.runs import output_folder
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SHARED = {"scale", "dataset", "seed", "num_seeds", "output_dir", "retrain", "max_steps"}

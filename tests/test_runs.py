@@ -13,8 +13,9 @@ from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakError
 from nbutils.files import ROOT
 from nbutils.parameters import injected_names
-from nbutils.runs import RUN_SCALES, output_folder, start_run
-from nbutils.scales import SCALES
+from nbutils.results import output_folder
+from nbutils.runs import start_run
+from nbutils.scales import RUN_SCALES, SCALES
 
 PARAMETERS = {
     "scale": "smoke",

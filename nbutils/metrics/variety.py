@@ -3,23 +3,10 @@
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from nbutils.metrics.manifold import precision_recall
+
 BOUNDARY_NEIGHBOURS, BOUNDARY_PURITY = 10, 0.8
 MIN_CLASS_POINTS = 10
-
-
-def recall(synthetic: np.ndarray, real: np.ndarray, k: int = 5) -> float:
-    """Return the share 0..1 of real points inside the k-nearest-neighbour ball of at least one synthetic point.
-
-    synthetic: (N, D) float, real: (M, D) float, Euclidean. Low recall = the synthetic images miss much of what the
-    real ones show (mode collapse). It depends on N and M: compare at equal numbers. Source: Kynkäänniemi et al. 2019,
-    Eq. 2. Raises ValueError for fewer than k + 1 synthetic points.
-    """
-    if len(synthetic) <= k:
-        raise ValueError(f"Recall with k = {k} needs more than {k} synthetic points, found {len(synthetic)}.")
-    among = NearestNeighbors(n_neighbors=k + 1).fit(synthetic)
-    radii = among.kneighbors(synthetic)[0][:, -1]  # (N,), the point itself is its first neighbour
-    distances = np.linalg.norm(real[:, None] - synthetic[None], axis=2)  # (M, N)
-    return float((distances <= radii).any(axis=1).mean())
 
 
 def mean_shift(synthetic: np.ndarray, real: np.ndarray) -> float:
@@ -47,6 +34,8 @@ def variety(
 ) -> dict[str, float]:
     """Return `recall` and `mean_shift` (means over the classes, each class among its own) and `boundary` (share).
 
+    Low recall = the synthetic images miss much of what the real ones show (mode collapse).
+
     All three depend on the numbers of points: compare at equal numbers in each class. Classes with fewer than
     MIN_CLASS_POINTS on either side are left out of the first two; NaN if that leaves none.
     """
@@ -54,7 +43,7 @@ def variety(
     for label in np.unique(real_labels):
         ours, theirs = synthetic[synthetic_labels == label], real[real_labels == label]
         if min(len(ours), len(theirs)) >= MIN_CLASS_POINTS:
-            recalls.append(recall(ours, theirs))
+            recalls.append(precision_recall(ours, theirs)[1])
             shifts.append(mean_shift(ours, theirs))
     return {
         "recall": float(np.mean(recalls)) if recalls else float("nan"),
