@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nbutils.metrics.fidelity import feature_pair
 
-BLOCK = 1024  # side of a block of distances: small enough for the processor's cache, large enough for fast products
+BLOCK = 2048  # side of a block of distances: small enough for the processor's cache, large enough for fast products
 ROWS = 128  # rows of distances to a whole set that are held at once
 
 ROUNDING = 1e-12
