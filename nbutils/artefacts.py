@@ -76,7 +76,7 @@ def cached(kind: str, key: Mapping, build: Callable[[Path], None], rebuild: bool
         partial = target.with_name(target.name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
         build(partial)
-        for half_written in partial.glob(".*"):
+        for half_written in partial.rglob(".*"):
             half_written.unlink()
         write_manifest(partial, kind, key)
         if target.exists():
@@ -87,7 +87,8 @@ def cached(kind: str, key: Mapping, build: Callable[[Path], None], rebuild: bool
 
 def write_manifest(folder: Path, kind: str, key: Mapping) -> None:
     """Write the manifest of an entry: its key, and the SHA-256 of each of its files."""
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
+    paths = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    names = [path.as_posix() for path in paths if path != Path(MANIFEST)]
     files = {name: sha256_of_file(folder / name) for name in names}
     write_json(folder / MANIFEST, {"kind": kind, "key": dict(key), "files": files})
 

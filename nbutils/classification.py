@@ -52,7 +52,9 @@ class ClassifierConfig:
 
 
 CLASSIFIERS = {
-    "smoke": ClassifierConfig("test_byobnet", num_epochs=1, batch_size=64, learning_rate=1e-3, patience=1),
+    "smoke": ClassifierConfig(
+        "test_byobnet", num_epochs=1, batch_size=64, learning_rate=1e-3, patience=1, max_epoch_images=256
+    ),
     "demo": ClassifierConfig(
         "test_byobnet", num_epochs=16, batch_size=64, learning_rate=2e-3, patience=8, max_epoch_images=768
     ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
@@ -110,31 +111,49 @@ def _average(decay: float):
     return torch.no_grad()(update)
 
 
-class ImageBatches:
-    """Batches of an ImageSet for training; batch number i depends on the seed and i alone, so a resume needs no state.
+def pace(step: int, num_steps: int, warmup_steps: int, cooldown: float) -> float:
+    """Return the factor on the learning rate at a step (from 0): it rises over the first `warmup_steps`, and falls to
+    zero over the last share `cooldown` of num_steps."""
+    rise = (step + 1) / (warmup_steps + 1)
+    fall = (num_steps - step) / (cooldown * num_steps + 1)
+    return min(1.0, rise, fall)
 
-    Each epoch is a new random order without replacement; a batch may span two epochs. Calling it with a step returns
-    images (B, C, H, W) float32 -1..1 and labels (B,) int64 on the device. flip: mirror each image with probability
-    0.5, left to right.
+
+class BatchOrder:
+    """Which of `count` examples make up a batch; batch number i depends on the seed and i alone.
+
+    Each epoch is a new random order without replacement; a batch may span two epochs.
     """
 
-    def __init__(self, images: ImageSet, batch_size: int, seed: int, flip: bool = False):
-        self.images = torch.from_numpy(images.images).to(device())
-        self.labels = torch.from_numpy(images.labels).to(device())
-        self.batch_size, self.seed, self.flip = batch_size, seed, flip
+    def __init__(self, count: int, batch_size: int, seed: int):
+        self.count, self.batch_size, self.seed = count, batch_size, seed
         self._order = cache(self._new_order)
 
     def _new_order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
-        return torch.randperm(len(self.labels), generator=generator)
+        return torch.randperm(self.count, generator=generator)
 
     def indices(self, step: int) -> Tensor:
-        """Return the positions of the images in batch number `step`, (batch_size,) int64."""
-        count = len(self.labels)
+        """Return the positions of the examples in batch number `step`, (batch_size,) int64."""
         positions = torch.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs = positions // count
+        epochs = positions // self.count
         orders = torch.stack([self._order(int(epoch)) for epoch in epochs.unique()])
-        return orders[epochs - epochs[0], positions % count]
+        return orders[epochs - epochs[0], positions % self.count]
+
+
+class ImageBatches(BatchOrder):
+    """Batches of an ImageSet for training, in BatchOrder, so that a resume needs no state.
+
+    Calling it with a step returns images (B, C, H, W) float32 -1..1 and labels (B,) int64 on the device. flip: mirror
+    each image with probability 0.5, left to right.
+    """
+
+    def __init__(self, images: ImageSet, batch_size: int, seed: int, flip: bool = False):
+        super().__init__(len(images), batch_size, seed)
+        writable = np.require(images.images, requirements="W")  # other processes share theirs read-only
+        self.images = torch.from_numpy(writable).to(device())
+        self.labels = torch.from_numpy(images.labels).to(device())
+        self.flip = flip
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         indices = self.indices(step).to(self.images.device)

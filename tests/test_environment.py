@@ -20,8 +20,8 @@ TEN = {
 }  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYERS = (
-    "scales", "seeds", "files", "progress", "images", "artefacts", "phantoms", "corpus", "datasets", "weights",
-    "models", "training", "generators", "augmentation", "imbalance", "online", "metrics", "classification",
+    "scales", "seeds", "files", "results", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
+    "weights", "models", "training", "generators", "priors", "augmentation", "imbalance", "online", "metrics", "classification",
     "comparison", "oracle", "features", "embedding", "placement", "verdicts", "papers", "figures", "parameters",
     "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip

@@ -139,17 +139,6 @@ def test_every_scale_can_be_built(scale):
     assert limits[scale][0] < parameters < limits[scale][1]
 
 
-def test_learning_rate_rises_and_falls():
-    method = smoke(num_steps=100, warmup_steps=9, cooldown=0.5).build(2, 1, 16)
-    pace = [method._pace(step) for step in range(100)]
-    assert pace[0] == pytest.approx(0.1)
-    assert pace[9:50] == [1.0] * 41
-    assert pace[75] == pytest.approx(25 / 51)
-    assert 0 < pace[99] < 0.03
-    constant = smoke(num_steps=100, warmup_steps=0, cooldown=0.0).build(2, 1, 16)
-    assert {constant._pace(step) for step in range(100)} == {1.0}
-
-
 PRETRAINED = {
     "patch_size": 1,
     "num_channels": 32,

@@ -6,7 +6,7 @@ from conftest import make_blobs
 from torch import nn
 
 from nbutils import training
-from nbutils.training import ImageBatches, Method, TrainingDivergedError, train
+from nbutils.training import ImageBatches, Method, TrainingDivergedError, pace, train
 
 
 class Regression(Method):
@@ -136,3 +136,12 @@ def test_flips_mirror_about_half_of_the_images():
     same = [torch.equal(a, b) for a, b in zip(plain, flipped, strict=True)]
     assert all(m or s for m, s in zip(mirrored, same, strict=True))
     assert 70 < sum(mirrored) < 130
+
+
+def test_the_pace_rises_stays_and_falls():
+    factors = [pace(step, num_steps=100, warmup_steps=9, cooldown=0.5) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9:50] == [1.0] * 41
+    assert factors[75] == pytest.approx(25 / 51)
+    assert 0 < factors[99] < 0.03
+    assert {pace(step, 100, 0, 0.0) for step in range(100)} == {1.0}

@@ -15,7 +15,7 @@ from nbutils.generators.diffusion_sampling import new_sampler, sample
 from nbutils.images import ImageSet
 from nbutils.models.adm import ADM, adapt, from_official
 from nbutils.models.diffusion_loss import HybridLoss
-from nbutils.training import Method, TrainingLog, autocast
+from nbutils.training import Method, TrainingLog, autocast, pace
 
 RANDOM = "random"
 
@@ -74,8 +74,9 @@ class DiffusionMethod(Method):
     def step(self, step: int, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Do one step on images (B, C, H, W) -1..1, and return the error of the prediction and the bound in bits."""
         network, optimizer = self.modules["generator"], self.optimizers["generator"]
+        config = self.config
         for group in optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self._pace(step)
+            group["lr"] = config.learning_rate * pace(step, config.num_steps, config.warmup_steps, config.cooldown)
         y = None if network.num_classes is None else labels
         t = self._time_steps(len(images)).to(images.device)
         with autocast():
@@ -84,13 +85,6 @@ class DiffusionMethod(Method):
         (simple + vlb).mean().backward()
         optimizer.step()
         return {"loss_simple": simple.mean().detach(), "loss_bound": vlb.mean().detach()}
-
-    def _pace(self, step: int) -> float:
-        """Return the factor on the learning rate."""
-        config = self.config
-        rise = (step + 1) / (config.warmup_steps + 1)
-        fall = (config.num_steps - step) / (config.cooldown * config.num_steps + 1)
-        return min(1.0, rise, fall)
 
     def _time_steps(self, count: int) -> Tensor:
         """Draw time steps (count,), each uniform but the batch spread evenly over 0..T-1, for a steadier gradient."""
