@@ -1,4 +1,4 @@
-"""The command line: python -m nbutils run | build-paper | ship."""
+"""The command line: python -m nbutils run | build-paper | ship | train-prior."""
 
 import argparse
 import ast
@@ -53,6 +53,13 @@ def ship(arguments: argparse.Namespace) -> None:
     ship_all(arguments.dataset, seeds=arguments.seeds)
 
 
+def train_prior(arguments: argparse.Namespace) -> None:
+    """Train a prior and all that it needs, resumably, and put it into data/weights/priors."""
+    from nbutils import priors
+
+    print(priors.get(arguments.name).ship())
+
+
 def main() -> int:
     """Parse the command line and do it; a mistake in it is one line on stderr and exit status 2."""
     parser = argparse.ArgumentParser(prog="python -m nbutils", description=__doc__)
@@ -68,6 +75,9 @@ def main() -> int:
     command.add_argument("--dataset", default="phantom:liver")
     command.add_argument("--seeds", type=int, default=1, help="generator seeds to train; the first is shipped")
     command.set_defaults(function=ship)
+    command = commands.add_parser("train-prior", help="train a prior on the corpus (hours, resumable) and ship it")
+    command.add_argument("name")
+    command.set_defaults(function=train_prior)
     arguments = parser.parse_args()
     try:
         arguments.function(arguments)

@@ -20,7 +20,10 @@ from torchvision.transforms import v2
 
 from nbutils import weights
 from nbutils.artefacts import cached
-from nbutils.images import ImageSet, resize
+from nbutils.files import read_json
+from nbutils.images import ImageSet, resize, to_float
+from nbutils.priors.backbone import build_reader
+from nbutils.priors.base import CARD
 from nbutils.progress import progress
 from nbutils.scales import choose
 from nbutils.training import device, placed
@@ -29,30 +32,6 @@ VERSION = 1
 FEATURES = "features.npy"
 BATCH_PIXELS = 4_000_000  # of one batch, so that memory is bounded at any image size
 DINOV2_SIZE = 224
-
-_DINOV2_README = 'facebookresearch/dinov2 on GitHub, README, "Pretrained backbones"'
-
-weights.PRETRAINED.update(
-    {
-        "inception-fid": weights.PretrainedFile(
-            "weights-inception-2015-12-05-6726825d.pth", "toshas/torch-fidelity on GitHub, release v0.2.0"
-        ),
-        "inception-imagenet": weights.PretrainedFile(
-            "inception_v3_google-1a9a5a14.pth",
-            'torchvision, at timm.create_model("inception_v3").pretrained_cfg["url"]',
-        ),
-        "dinov2-large": weights.PretrainedFile("dinov2_vitl14_pretrain.pth", _DINOV2_README),
-        "dinov2-small": weights.PretrainedFile("dinov2_vits14_pretrain.pth", _DINOV2_README),
-    }
-)
-
-SHA256 = {
-    "inception-fid": "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    "inception-imagenet": "1a9a5a14",  # what its name tells
-    "dinov2-large": "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
-    "dinov2-small": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
-}
-"""SHA-256 of the published files, or how it begins."""
 
 Network = Callable[[Tensor], Tensor]
 
@@ -132,21 +111,13 @@ def _rgb(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).expand(-1, 3, -1, -1)
 
 
-def _published(name: str) -> str:
-    """Return the SHA-256 of a published file of weights; refuse another file, which would give its name to a lie."""
-    found, expected = weights.checksum(name), SHA256[name]
-    if not found.startswith(expected):
-        raise ValueError(
-            f"{weights.locate(name)} must be the published file, whose SHA-256 begins with {expected[:12]}, found "
-            f"{found[:12]}: it is damaged or another one; get it again from {weights.PRETRAINED[name].source}."
-        )
-    return found
-
-
-def _state_dict(name: str) -> dict[str, Tensor]:
-    """Read a published file of tensors, of torch's older formats too, executing nothing that is in it."""
-    _published(name)
-    return dict(torch.load(weights.locate(name), map_location="cpu", weights_only=True))
+def _shipped() -> Network:
+    """Return the backbone that was trained to read the corpus' attributes: pooled features before the last layer."""
+    network = build_reader(read_json(weights.locate("prior-backbone").parent / CARD)["recipe"]["network"])
+    network.load_state_dict(weights.load_state_dict("prior-backbone"))
+    network.reset_classifier(0)
+    network = placed(network.eval(), memory_format=torch.channels_last)
+    return lambda images: network(to_float(images))
 
 
 def _inception() -> Network:
@@ -158,7 +129,7 @@ def _inception() -> Network:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3  # seconds to import
 
     checked = io.BytesIO()  # tensors only: torch-fidelity itself would execute whatever a file of weights holds
-    torch.save(_state_dict("inception-fid"), checked)
+    torch.save(dict(weights.load_state_dict("inception-fid")), checked)
     checked.seek(0)
     network = placed(FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=checked))
     return lambda images: network(images)[0]
@@ -170,7 +141,7 @@ def _inception_timm_native() -> Network:
     Images go in at their own size, scaled to -1..1, so that distances shrink with growing resolution. Unlike that
     code, no images are left out at the end (it drops up to three, at random), and grey ones are taken.
     """
-    state = _state_dict("inception-imagenet")
+    state = weights.load_state_dict("inception-imagenet")
     state = {name: value for name, value in state.items() if not name.startswith(("fc.", "AuxLogits."))}
     network = timm.create_model("inception_v3", num_classes=0)
     return _timm(network, state, IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD)
@@ -182,8 +153,12 @@ def _dinov2(weights_name: str, architecture: str) -> Network:
     timm resamples the position embeddings from 518 px, bicubic and antialiased; the original code does not antialias.
     """
     network = timm.create_model(architecture, num_classes=0, img_size=DINOV2_SIZE)
-    state = checkpoint_filter_fn(_state_dict(weights_name), network)
+    state = checkpoint_filter_fn(weights.load_state_dict(weights_name), network)
     return _timm(network, state, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+
+
+def _dinov2_extractor(weights_name: str, architecture: str) -> Extractor:
+    return Extractor(partial(weights.checksum, weights_name), partial(_dinov2, weights_name, architecture), DINOV2_SIZE)
 
 
 def _timm(network: nn.Module, state: Mapping[str, Tensor], mean: tuple[float, ...], std: tuple[float, ...]) -> Network:
@@ -194,14 +169,13 @@ def _timm(network: nn.Module, state: Mapping[str, Tensor], mean: tuple[float, ..
 
 
 EXTRACTORS = {
-    "inception": Extractor(partial(_published, "inception-fid"), _inception, image_size=299),
+    "shipped": Extractor(partial(weights.checksum, "prior-backbone"), _shipped, image_size=None, min_size=16),
+    "inception": Extractor(partial(weights.checksum, "inception-fid"), _inception, image_size=299),
     "inception_timm_native": Extractor(
-        partial(_published, "inception-imagenet"), _inception_timm_native, image_size=None, min_size=75
+        partial(weights.checksum, "inception-imagenet"), _inception_timm_native, image_size=None, min_size=75
     ),
-    "dinov2": Extractor(
-        partial(_published, "dinov2-large"), partial(_dinov2, "dinov2-large", "vit_large_patch14_dinov2"), DINOV2_SIZE
-    ),
-    "dinov2_small": Extractor(  # a laptop's; distances on it are not the published ones
-        partial(_published, "dinov2-small"), partial(_dinov2, "dinov2-small", "vit_small_patch14_dinov2"), DINOV2_SIZE
+    "dinov2": _dinov2_extractor("dinov2-large", "vit_large_patch14_dinov2"),
+    "dinov2_small": _dinov2_extractor(  # a laptop's; distances on it are not the published ones
+        "dinov2-small", "vit_small_patch14_dinov2"
     ),
 }

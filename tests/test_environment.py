@@ -21,9 +21,9 @@ TEN = {
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYERS = (
     "scales", "seeds", "files", "results", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
-    "weights", "models", "training", "generators", "priors", "augmentation", "imbalance", "online", "metrics", "classification",
-    "comparison", "oracle", "features", "embedding", "placement", "verdicts", "papers", "figures", "parameters",
-    "runs", "runner", "shipping", "paper_build", "__main__",
+    "weights", "models", "training", "generators", "priors", "augmentation", "imbalance", "online", "metrics",
+    "classification", "comparison", "oracle", "features", "embedding", "placement", "verdicts", "papers", "figures",
+    "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip
 
 

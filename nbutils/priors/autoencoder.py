@@ -36,12 +36,12 @@ class AutoencoderRecipe(Recipe):
     """
 
     image_size: int = 64
-    widths: tuple[int, ...] = (24, 48, 80, 96)
+    widths: tuple[int, ...] = (16, 32, 64, 96)
     latent_channels: int = 8
     norm_groups: int = 8
     perceptual_weight: float = 1.0
     kl_weight: float = 1e-6
-    adversarial_from: float = 0.6
+    adversarial_from: float = 0.7
     adversarial_weight: float = 0.5
     alignment_weight: float = 1.0
     ema_decay: float = 0.999

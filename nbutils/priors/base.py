@@ -1,6 +1,7 @@
 """What all priors share: a recipe, a training that resumes, a folder of weights with a card."""
 
 import json
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,11 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nbutils import corpus
-from nbutils.artefacts import cached
+from nbutils.artefacts import MANIFEST, cached, damage
 from nbutils.files import atomic, read_json, write_json
 from nbutils.training import TrainingLog, device
+from nbutils.weights import PRIORS
 
-CARD, CURVE = "card.json", "curve.csv"
+CARD, CURVE = "prior.json", "prior.csv"
 IMAGES, TEXTS = "images.npy", "captions.json"
 
 
@@ -56,8 +58,25 @@ class Prior(ABC):
         return json.loads(json.dumps({**key, "needs": needs}))
 
     def folder(self) -> Path:
-        """Return the folder of the weights: shipped, cached, or trained now (hours)."""
+        """Return the folder of the weights: shipped, cached, or trained now (hours; what was interrupted goes on)."""
+        if self.is_shipped():
+            return PRIORS / self.name
         return cached(f"prior-{self.name}", self.key(), self.build).path
+
+    def is_shipped(self) -> bool:
+        """Return whether data/weights/priors holds sound weights of this very recipe."""
+        folder = PRIORS / self.name
+        return (
+            (folder / MANIFEST).is_file() and read_json(folder / MANIFEST)["key"] == self.key() and not damage(folder)
+        )
+
+    def ship(self) -> Path:
+        """Put the weights, trained if need be, into data/weights/priors, in place of what is there."""
+        if not self.is_shipped():
+            trained, target = self.folder(), PRIORS / self.name
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(trained, target)
+        return PRIORS / self.name
 
     @abstractmethod
     def fit(self, folder: Path) -> TrainingLog:
@@ -103,7 +122,7 @@ def corpus_texts(count: int) -> tuple[list[str], dict[str, np.ndarray]]:
         write_json(folder / TEXTS, {"captions": rendered.captions, "attributes": attributes})
 
     saved = read_json(cached("corpus-texts", corpus.key(count, 8), build).path / TEXTS)
-    return saved["captions"], {name: np.array(values) for name, values in saved["attributes"].items()}
+    return saved["captions"], {name: np.array(saved["attributes"][name]) for name in corpus.ATTRIBUTES}
 
 
 def save_half(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -1,15 +1,14 @@
 """A small CLIP-style tokenizer and text encoder, in the classes of transformers that Stable Diffusion uses."""
 
-import json
 import string
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
-from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 MAX_TOKENS = 77
-START, END = "<|startoftext|>", "<|endoftext|>"
-COUNTED = 10  # how often a pair must occur to become one token: each known word comes as often
+START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 
 def build_tokenizer(words: Sequence[str]) -> CLIPTokenizer:
@@ -18,14 +17,36 @@ def build_tokenizer(words: Sequence[str]) -> CLIPTokenizer:
     A text becomes start, tokens, end, and as many ends as make 77 where padding is asked for, as in CLIP. Characters
     beyond ASCII become an end.
     """
+    merges = _merges(words)
     characters = [*string.ascii_lowercase, *string.digits, *string.punctuation]
-    pairs = [first + last for first in characters for last in characters]  # each may end a word, or not
-    backend = CLIPTokenizer().backend_tokenizer
-    trainer = BpeTrainer(vocab_size=100_000, min_frequency=COUNTED, end_of_word_suffix="</w>", show_progress=False)
-    backend.train_from_iterator([*characters, *pairs, *(word for word in words for _ in range(COUNTED))], trainer)
-    learned = json.loads(backend.to_str())["model"]
-    vocab = learned["vocab"] | {START: len(learned["vocab"]), END: len(learned["vocab"]) + 1}
-    return CLIPTokenizer(vocab=vocab, merges=[tuple(pair) for pair in learned["merges"]], model_max_length=MAX_TOKENS)
+    tokens = [*characters, *(character + WORD_END for character in characters), *map("".join, merges), START, END]
+    vocab = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=MAX_TOKENS)
+
+
+def _merges(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the byte-pair merges that make each word one token, the most frequent pair first.
+
+    The trainer of tokenizers breaks ties differently in every process; here the alphabet does.
+    """
+    spelled = [[*word[:-1], word[-1] + WORD_END] for word in words]
+    merges = []
+    while pairs := Counter(pair for word in spelled for pair in pairwise(word)):
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        spelled = [_merged(word, best) for word in spelled]
+    return merges
+
+
+def _merged(word: list[str], pair: tuple[str, str]) -> list[str]:
+    """Join each occurrence of a pair in a word, from the left."""
+    result: list[str] = []
+    for piece in word:
+        if result and (result[-1], piece) == pair:
+            result[-1] += piece
+        else:
+            result.append(piece)
+    return result
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer, width: int, layers: int, heads: int) -> CLIPTextModel:

@@ -30,10 +30,10 @@ class TextToImageRecipe(Recipe):
     ema_decay: of the moving averages of both networks, which are what is kept.
     """
 
-    widths: tuple[int, ...] = (128, 192)
-    layers_per_block: int = 2
+    widths: tuple[int, ...] = (64, 128)
+    layers_per_block: int = 1
     head_channels: int = 32
-    text_width: int = 128
+    text_width: int = 96
     text_layers: int = 2
     text_heads: int = 4
     caption_dropout: float = 0.1
@@ -113,7 +113,7 @@ class TextToImage(Prior):
         pipeline = StableDiffusionPipeline(
             vae=autoencoder.half(),
             tokenizer=tokenizer,
-            scheduler=DPMSolverMultistepScheduler(**NOISE_SCHEDULE, prediction_type="v_prediction"),
+            scheduler=DPMSolverMultistepScheduler(**NOISE_SCHEDULE, prediction_type="v_prediction", steps_offset=1),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

@@ -1,0 +1,208 @@
+"""The priors at toy size: each trains, resumes, is kept as its card says, and works as what it stands in for."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors.torch import load_file
+
+from nbutils import corpus, generators, priors
+from nbutils.files import read_json
+from nbutils.priors import autoencoder as kl
+from nbutils.priors import backbone, base, text, text_to_image
+
+SMALL = {"num_images": 48, "num_steps": 6, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """One cache for the module, so that each toy prior is trained once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NBUTILS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(base, "PRIORS", tmp_path_factory.mktemp("shipped"))
+        yield
+
+
+def toy_backbone():
+    return priors.Backbone("backbone", priors.BackboneRecipe(**SMALL, image_sizes=(16, 32)))
+
+
+def toy_autoencoder(aligned_with=None, **changes):
+    needs = {"backbone": toy_backbone()} | ({"aligned_with": aligned_with} if aligned_with else {})
+    widths = {"widths": (8, 8, 16), "latent_channels": 2, "image_size": 16, "adversarial_from": 0.5}
+    return priors.Autoencoder("autoencoder", priors.AutoencoderRecipe(**SMALL | widths | changes), needs)
+
+
+def toy_text_to_image():
+    sizes = {"widths": (16, 16), "head_channels": 8, "text_width": 16, "text_layers": 1, "text_heads": 2}
+    recipe = priors.TextToImageRecipe(**SMALL, **sizes, norm_groups=8)
+    return priors.TextToImage("text-to-image", recipe, {"autoencoder": toy_autoencoder()})
+
+
+def toy_diffusion():
+    return priors.PixelDiffusion("diffusion", priors.PixelDiffusionRecipe(**SMALL, scale="smoke"))
+
+
+@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_text_to_image, toy_diffusion])
+def test_weights_are_half_precision_with_a_card_of_recipe_and_cost(make):
+    prior = make()
+    card = read_json(prior.folder() / base.CARD)
+    assert card["recipe"]["num_steps"] == card["cost"]["steps"] == 6
+    assert {key: card[key] for key in prior.key()} == prior.key()
+    files = list(prior.folder().rglob("*.safetensors"))
+    assert card["cost"]["bytes"] == sum(file.stat().st_size for file in files) > 0
+    dtypes = {tensor.dtype for file in files for tensor in load_file(file).values()}
+    assert dtypes <= {torch.float16, torch.int64}
+    assert not list(prior.folder().rglob("*.pt"))
+
+
+@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_text_to_image, toy_diffusion])
+def test_an_interrupted_training_ends_in_the_same_weights(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("nbutils.training.CHECKPOINT_SECONDS", -1.0)
+    undisturbed = make().folder()
+    method = type(_method_of(make, tmp_path / "peek"))
+    real_step = method.step
+
+    def interrupted(self, step, *batch):
+        if step == 4:
+            raise KeyboardInterrupt
+        return real_step(self, step, *batch)
+
+    monkeypatch.setattr(method, "step", interrupted)
+    folder = tmp_path / "training"
+    folder.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        make().build(folder)
+    monkeypatch.setattr(method, "step", real_step)
+    log = make().fit(folder)
+    assert log.resumed_from == 4
+    for file in folder.rglob("*.safetensors"):
+        for name, tensor in load_file(undisturbed / file.relative_to(folder)).items():
+            torch.testing.assert_close(load_file(file)[name], tensor, rtol=0, atol=0)
+
+
+def _method_of(make, folder):
+    """Return the training method that a prior builds."""
+    found = []
+
+    def spy(method, *arguments, **options):
+        found.append(method)
+        raise KeyboardInterrupt
+
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (backbone, kl, text_to_image):
+            patch.setattr(module, "train", spy)
+        patch.setattr("nbutils.generators.base.train", spy)
+        with pytest.raises(KeyboardInterrupt):
+            make().fit(folder)
+    return found[0]
+
+
+def test_the_key_holds_what_a_prior_is_trained_with():
+    one, other = toy_autoencoder(), toy_autoencoder()
+    other.needs["backbone"].recipe = priors.BackboneRecipe(**SMALL | {"num_steps": 7}, image_sizes=(16, 32))
+    assert one.key() != other.key()
+    assert toy_autoencoder(kl_weight=1.0).key() != one.key()
+
+
+def test_shipping_copies_and_is_noticed_until_the_recipe_changes():
+    prior = toy_diffusion()
+    folder = prior.ship()
+    assert folder == prior.folder() == base.PRIORS / "diffusion"
+    assert prior.is_shipped()
+    prior.recipe = priors.PixelDiffusionRecipe(**SMALL | {"num_steps": 5}, scale="smoke")
+    assert not prior.is_shipped()
+    (folder / "weights.safetensors").write_bytes(b"cut off")
+    assert not toy_diffusion().is_shipped()
+
+
+def test_the_attribute_loss_leaves_out_what_an_image_does_not_have():
+    logits = torch.zeros(2, sum(backbone.SPLITS))
+    targets = torch.full((2, len(backbone.SPLITS)), -1)
+    targets[0, 1] = 0  # tone, of two values
+    assert float(backbone.attribute_loss(logits, targets)) == pytest.approx(np.log(2))
+    targets[1, 0] = 3  # scene, of five
+    assert float(backbone.attribute_loss(logits, targets)) == pytest.approx((np.log(2) + np.log(5)) / 2)
+
+
+def test_attributes_are_read_by_name():
+    class Reader(torch.nn.Module):
+        def forward(self, images):
+            logits = torch.zeros(len(images), sum(backbone.SPLITS))
+            logits[:, 2] = 1  # the third scene
+            logits[:, backbone.SPLITS[0] + 1] = 1  # the second tone
+            return logits
+
+    found = backbone.read_attributes(Reader(), np.zeros((3, 3, 16, 16), np.uint8))
+    assert list(found) == list(corpus.ATTRIBUTES)
+    assert found["scene"].tolist() == [2, 2, 2]
+    assert found["tone"].tolist() == [1, 1, 1]
+
+
+def test_batches_of_the_backbone_take_turns_in_size_and_keep_labels_with_images():
+    batches = backbone.attribute_batches(48, (16, 32), 8)
+    (small, labels), (large, _) = batches(0), batches(1)
+    assert (small.shape[-1], large.shape[-1]) == (16, 32)
+    rendered = corpus.render(48, 16)
+    row = next(i for i in range(48) if np.allclose(backbone.to_float(rendered.images[i : i + 1]), small[:1]))
+    assert labels[0].tolist() == [values[row] for values in rendered.attributes.values()]
+
+
+def test_latents_have_unit_variance_at_the_scale_of_the_config():
+    prior = toy_autoencoder()
+    loaded = prior.load()
+    moments = torch.from_numpy(prior.latents(48))
+    latents = kl.sampled(moments, torch.Generator().manual_seed(0)) * loaded.config.scaling_factor
+    assert float(latents.std()) == pytest.approx(1, abs=0.05)
+    assert moments.shape == (48, 4, 4, 4)
+
+
+def test_the_perceptual_distance_is_zero_for_equal_images_and_grows():
+    network = backbone.load_backbone(toy_backbone().folder())
+    images = torch.rand(4, 3, 32, 32) * 2 - 1
+    distances = [float(kl.perceptual_distance(network, images, images + by)) for by in (0.0, 0.1, 1.0)]
+    assert distances[0] == pytest.approx(0, abs=1e-6)
+    assert distances[0] < distances[1] < distances[2]
+
+
+def test_alignment_draws_latents_to_those_of_the_other_autoencoder():
+    other = toy_autoencoder(image_size=32, widths=(8, 8, 8, 16))
+    aligned = toy_autoencoder(aligned_with=other, alignment_weight=10.0, num_steps=60)
+    free = toy_autoencoder(num_steps=60)
+    target = other.latents(48)[:, :2].astype(float)
+    errors = [np.square(prior.latents(48)[:, :2] - target).mean() for prior in (aligned, free)]
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_known_words_are_one_token_each_and_unknown_ones_are_spelled():
+    tokenizer = text.build_tokenizer(corpus.vocabulary())
+    assert all(len(tokenizer(word).input_ids) == 3 for word in corpus.vocabulary())
+    ids = tokenizer("a red liver, X-ray", padding="max_length").input_ids
+    assert len(ids) == 77
+    assert tokenizer.unk_token_id not in ids[1 : ids.index(tokenizer.eos_token_id)]
+    assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == "aredliver,x-ray"
+
+
+def test_the_text_to_image_folder_is_a_pipeline_of_diffusers():
+    folder = toy_text_to_image().folder() / "pipeline"
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline("a red disc", num_inference_steps=2, height=16, width=16, output_type="np").images
+    assert images.shape == (1, 16, 16, 3)
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    kept = load_file(toy_autoencoder().folder() / "vae" / "diffusion_pytorch_model.safetensors")
+    for name, tensor in pipeline.vae.state_dict().items():
+        torch.testing.assert_close(tensor, kept[name].float(), rtol=0, atol=0)
+    assert isinstance(pipeline.vae, AutoencoderKL)
+
+
+def test_the_pixel_prior_is_a_generator_without_classes():
+    generator = generators.load(toy_diffusion().folder())
+    assert generator.sample([0, 0], seed=0).images.shape == (2, 3, 16, 16)
+    assert generator.networks[0].num_classes is None
+
+
+def test_an_unknown_prior_is_named():
+    with pytest.raises(ValueError, match=r"Unknown prior 'backbones'.*Did you mean 'backbone'"):
+        priors.get("backbones")
