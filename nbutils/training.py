@@ -112,8 +112,10 @@ def _average(decay: float):
 
 
 def pace(step: int, num_steps: int, warmup_steps: int, cooldown: float) -> float:
-    """Return the factor on the learning rate at a step (from 0): it rises over the first `warmup_steps`, and falls to
-    zero over the last share `cooldown` of num_steps."""
+    """Return the factor 0..1 on the learning rate at a step (from 0).
+
+    It rises over the first warmup_steps, and falls to zero over the last share `cooldown` of num_steps.
+    """
     rise = (step + 1) / (warmup_steps + 1)
     fall = (num_steps - step) / (cooldown * num_steps + 1)
     return min(1.0, rise, fall)

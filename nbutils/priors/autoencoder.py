@@ -23,7 +23,7 @@ STATISTICS_IMAGES = 2000
 
 @dataclass(frozen=True)
 class AutoencoderRecipe(Recipe):
-    """Settings of the autoencoder; the loss is that of Rombach et al. 2022, Appendix G.
+    """Settings of the autoencoder; the losses are those of Rombach et al. 2022, Appendix G.
 
     image_size: pixels. widths: channels at each resolution; each but the last is followed by a halving, so that four
         widths make an f8. latent_channels: channels of the latents.
@@ -33,6 +33,10 @@ class AutoencoderRecipe(Recipe):
         gradients in the last layer have `adversarial_weight` times the length of the rest.
     alignment_weight: of the squared distance to the latents of the same scenes in the autoencoder that this one is
         aligned with, so that one diffusion model serves both; unused without one.
+
+    Where we differ: the errors are means over the image beside a summed divergence, so that kl_weight weighs 3 S² times
+    more than there; no learned log-variance of the likelihood, a smaller discriminator, weight decay, and a perceptual
+    distance on the features of our backbone, all of whose channels weigh the same.
     """
 
     image_size: int = 64
@@ -142,7 +146,8 @@ class AutoencoderMethod(Method):
     def _discriminate(self, images: Tensor, rebuilt: Tensor) -> Tensor:
         """Do a step of the discriminator on the hinge loss, and return the loss."""
         with autocast():
-            real, fake = self.modules["discriminator"](torch.cat([images, rebuilt])).float().chunk(2)
+            # One after the other: normalised together, they would be told apart by what no rebuilt image can change.
+            real, fake = (self.modules["discriminator"](batch).float() for batch in (images, rebuilt))
             loss = 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
         self._descend("discriminator", loss)
         return loss

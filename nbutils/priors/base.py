@@ -41,7 +41,7 @@ class Recipe:
 
 
 class Prior(ABC):
-    """A network trained on the corpus, with one recipe. A subclass sets `version` and defines `train` and `save`.
+    """A network trained on the corpus, with one recipe. A subclass sets `version` and defines `fit`.
 
     needs: the priors that this one is trained with, by role.
     """
