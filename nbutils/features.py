@@ -20,10 +20,8 @@ from torchvision.transforms import v2
 
 from nbutils import weights
 from nbutils.artefacts import cached
-from nbutils.files import read_json
+from nbutils.backbone import BACKBONE, load_backbone
 from nbutils.images import ImageSet, resize, to_float
-from nbutils.priors.backbone import build_reader
-from nbutils.priors.base import CARD
 from nbutils.progress import progress
 from nbutils.scales import choose
 from nbutils.training import device, placed
@@ -113,10 +111,8 @@ def _rgb(images: np.ndarray) -> Tensor:
 
 def _shipped() -> Network:
     """Return the backbone that was trained to read the corpus' attributes: pooled features before the last layer."""
-    network = build_reader(read_json(weights.locate("prior-backbone").parent / CARD)["recipe"]["network"])
-    network.load_state_dict(weights.load_state_dict("prior-backbone"))
+    network = load_backbone(weights.locate(BACKBONE).parent)
     network.reset_classifier(0)
-    network = placed(network.eval(), memory_format=torch.channels_last)
     return lambda images: network(to_float(images))
 
 
@@ -169,7 +165,7 @@ def _timm(network: nn.Module, state: Mapping[str, Tensor], mean: tuple[float, ..
 
 
 EXTRACTORS = {
-    "shipped": Extractor(partial(weights.checksum, "prior-backbone"), _shipped, image_size=None, min_size=16),
+    "shipped": Extractor(partial(weights.checksum, BACKBONE), _shipped, image_size=None, min_size=16),
     "inception": Extractor(partial(weights.checksum, "inception-fid"), _inception, image_size=299),
     "inception_timm_native": Extractor(
         partial(weights.checksum, "inception-imagenet"), _inception_timm_native, image_size=None, min_size=75

@@ -95,6 +95,22 @@ class ImageSet:
         """Return the images of one class (its index)."""
         return self.subset(self.labels == label)
 
+    def thinned(self, count: int, seed: int) -> "ImageSet":
+        """Return about `count` images drawn at random, all if there are no more; each class keeps its share.
+
+        No class loses all of its images. Raises ValueError if count is less than the number of classes.
+        """
+        if count < self.num_classes:
+            raise ValueError(f"{self.name}: {count} images cannot show {self.num_classes} classes; take more.")
+        if count >= len(self):
+            return self
+        generator = np.random.default_rng(seed)
+        kept = []
+        for label, size in enumerate(self.class_counts()):
+            share = max(1, round(count * size / len(self))) if size else 0
+            kept.append(generator.permutation(np.flatnonzero(self.labels == label))[:share])
+        return self.subset(np.sort(np.concatenate(kept)))
+
     def hashes(self) -> np.ndarray:
         """Return one digest per image, (N,) str: equal if and only if the pixels are equal."""
         images = np.ascontiguousarray(self.images)

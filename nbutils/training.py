@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,22 @@ def _average(decay: float):
         torch._foreach_lerp_(averages, currents, 1.0 - min(decay, (1 + count) / (10 + count)))
 
     return torch.no_grad()(update)
+
+
+class Paced(Protocol):
+    """Settings of a training whose learning rate changes; see pace."""
+
+    num_steps: int
+    learning_rate: float
+    warmup_steps: int
+    cooldown: float
+
+
+def set_learning_rate(optimizer: Optimizer, step: int, settings: Paced) -> None:
+    """Set an optimiser's learning rate for a step (from 0)."""
+    factor = pace(step, settings.num_steps, settings.warmup_steps, settings.cooldown)
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate * factor
 
 
 def pace(step: int, num_steps: int, warmup_steps: int, cooldown: float) -> float:

@@ -17,15 +17,16 @@ from zipfile import is_zipfile
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nbutils.artefacts import damage
-from nbutils.files import ROOT, sha256_of_file
+from nbutils.files import ROOT, atomic, sha256_of_file
 from nbutils.scales import choose
 
 FOLDER_VARIABLE = "NBUTILS_WEIGHTS"
 PRIORS = ROOT / "data" / "weights" / "priors"
+PRIOR_CARD = "prior.json"  # of each folder there
 HUB = "hub:"
 HUB_ID = re.compile(r"hub:([^/@:\s]+/[^/@:\s]+)@([0-9a-f]{40})(?::(\S+))?")
 SAFE_FILES = ["*.safetensors", "*.json", "*.txt"]
@@ -44,14 +45,16 @@ class Pretrained:
 
 
 _DINOV2 = 'facebookresearch/dinov2 on GitHub, README, "Pretrained backbones"'
-_PRIOR = "python -m nbutils train-prior {}"
+TRAIN = "python -m nbutils train-prior "
 
 PRETRAINED = {
-    "prior-backbone": Pretrained("backbone/weights.safetensors", _PRIOR.format("backbone")),
-    "prior-diffusion": Pretrained("diffusion/weights.safetensors", _PRIOR.format("diffusion")),
-    "prior-autoencoder-32": Pretrained("autoencoder-32/vae", _PRIOR.format("autoencoder-32")),
-    "prior-autoencoder-64": Pretrained("autoencoder-64/vae", _PRIOR.format("autoencoder-64")),
-    "prior-text-to-image": Pretrained("text-to-image/pipeline", _PRIOR.format("text-to-image")),
+    "prior-backbone": Pretrained("backbone/weights.safetensors", TRAIN + "backbone"),
+    "prior-backbone-gpu": Pretrained("backbone-gpu/weights.safetensors", TRAIN + "backbone-gpu"),
+    "prior-diffusion": Pretrained("diffusion/weights.safetensors", TRAIN + "diffusion"),
+    "prior-diffusion-gpu": Pretrained("diffusion-gpu/weights.safetensors", TRAIN + "diffusion-gpu"),
+    "prior-autoencoder-32": Pretrained("autoencoder-32/vae", TRAIN + "autoencoder-32"),
+    "prior-autoencoder-64": Pretrained("autoencoder-64/vae", TRAIN + "autoencoder-64"),
+    "prior-text-to-image": Pretrained("text-to-image/pipeline", TRAIN + "text-to-image"),
     "adm-imagenet-256": Pretrained(
         "256x256_diffusion.pt", 'openai/guided-diffusion on GitHub, README, "Download pre-trained models"'
     ),
@@ -100,6 +103,8 @@ def locate(name: str) -> Path:
         if path.exists():
             _check(name, path)
             return path
+    if known.source.startswith(TRAIN):
+        raise FileNotFoundError(f"The weights {name!r} are not in {PRIORS}: train them (hours): {known.source}.")
     raise FileNotFoundError(
         f"The weights {name!r} are not in {paper_folder()}: get {known.path} from {known.source}, "
         f"and put it there or name its folder in ${FOLDER_VARIABLE}."
@@ -115,9 +120,16 @@ def _fetched(name: str) -> Path:
             f"digits, so that what comes is pinned; found {name!r}."
         )
     repository, commit, file = match.groups()
-    if file:
-        return Path(hf_hub_download(repository, file, revision=commit))
-    return Path(snapshot_download(repository, revision=commit, allow_patterns=SAFE_FILES))
+    try:
+        if file:
+            return Path(hf_hub_download(repository, file, revision=commit))
+        return Path(snapshot_download(repository, revision=commit, allow_patterns=SAFE_FILES))
+    except OSError as error:  # no network, no such repository, commit or file
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise FileNotFoundError(
+            f"{name!r} did not come from the hub ({reason}); fetch it where there is a network, into $HF_HOME, or take "
+            "a local folder."
+        ) from error
 
 
 def _check(name: str, path: Path) -> None:
@@ -167,12 +179,19 @@ def load_state_dict(name: str) -> Mapping[str, Tensor]:
             return load_file(path)
         # Maps the file instead of reading it, which torch's older format does not allow.
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
-    except (SafetensorError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except (SafetensorError, EOFError, IndexError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} cannot be read as weights, and nothing in it was executed: {reason}") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} must hold a state dict (names and tensors), found {type(state).__name__}.")
     return state
+
+
+def save_half(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write named tensors as safetensors, floating-point ones as float16."""
+    halves = {name: (value.half() if value.is_floating_point() else value) for name, value in tensors.items()}
+    with atomic(path) as temporary:
+        save_file({name: value.contiguous().cpu() for name, value in halves.items()}, temporary)
 
 
 @dataclass(frozen=True)
@@ -185,7 +204,12 @@ class LoadReport:
 
     def __str__(self) -> str:
         parts = {"missing": self.missing, "extra": self.extra, "of another shape": self.reshaped}
-        return "; ".join(f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in parts.items() if keys) or "complete"
+        lines = (f"{len(keys)} {what}: {_shortened(keys)}" for what, keys in parts.items() if keys)
+        return "; ".join(lines) or "complete"
+
+
+def _shortened(keys: tuple[str, ...], count: int = 4) -> str:
+    return ", ".join(keys[:count]) + (" …" if len(keys) > count else "")
 
 
 def load_matching(network: nn.Module, state_dict: Mapping[str, Tensor], may_miss: tuple[str, ...] = ()) -> LoadReport:

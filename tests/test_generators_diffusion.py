@@ -6,9 +6,11 @@ import torch
 from safetensors.torch import load_file
 from test_models_adm import official_layout, random_state
 
-from nbutils import generators, training
+from nbutils import generators, training, weights
+from nbutils.artefacts import write_manifest
 from nbutils.generators.diffusion import Diffusion, DiffusionConfig, DiffusionMethod
 from nbutils.generators.diffusion_sampling import new_sampler, sample
+from nbutils.images import ImageSet
 from nbutils.models.diffusion_loss import HybridLoss
 from nbutils.scales import SCALES
 
@@ -144,6 +146,8 @@ PRETRAINED = {
     "num_channels": 32,
     "channel_mult": (1, 1),
     "norm_groups": 32,
+    "schedule": "linear",
+    "prediction": "epsilon",
     "initial_weights": "adm-imagenet-256",
 }
 
@@ -201,3 +205,67 @@ def test_pretrained_weights_belong_to_one_image_size(blobs, official_file):
 def test_random_weights_can_be_asked_for_where_the_scale_starts_elsewhere():
     assert generators.create("diffusion", scale="paper").config.initial_weights is not None
     assert generators.create("diffusion", scale="paper", initial_weights="random").config.initial_weights is None
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_snapshots_show_the_same_noise_from_the_first_weights_on(blobs, tmp_path, per_class):
+    generator = smoke(num_steps=27, num_snapshots=3, learning_rate=0.0, per_class=per_class)
+    generator.fit(blobs)
+    assert list(generator.snapshots) == [0, 1, 8, 27]
+    assert {images.shape for images in generator.snapshots.values()} == {(2, 1, 16, 16)}
+    np.testing.assert_array_equal(generator.snapshots[0], generator.snapshots[27])  # nothing was learned
+    generator.save(tmp_path)
+    loaded = generators.load(tmp_path).snapshots
+    assert list(loaded) == [0, 1, 8, 27]
+    np.testing.assert_array_equal(loaded[8], generator.snapshots[8])
+
+
+def test_snapshots_change_with_the_training_and_do_not_change_it(blobs):
+    with_snapshots, without = smoke(num_steps=30, num_snapshots=3), smoke(num_steps=30, num_snapshots=0)
+    for generator in (with_snapshots, without):
+        generator.fit(blobs)
+    assert with_snapshots.weights_hash() == without.weights_hash()
+    first, *_, last = with_snapshots.snapshots.values()
+    assert (first != last).any()
+
+
+@pytest.fixture
+def prior_file(tmp_path, monkeypatch):
+    """A prior without classes, in colour, of the smoke scale's network."""
+    monkeypatch.setattr(weights, "PRIORS", tmp_path / "priors")
+    colours = np.random.default_rng(0).integers(0, 256, (8, 3, 16, 16), dtype=np.uint8)
+    prior = smoke(num_steps=2)
+    prior.fit(ImageSet(colours, np.zeros(8), ("corpus",), np.arange(8)))
+    prior.save(tmp_path / "priors" / "diffusion")
+    write_manifest(tmp_path / "priors" / "diffusion", "prior", {})
+    return prior
+
+
+def test_fine_tuning_starts_where_the_prior_stands(blobs, prior_file):
+    generator = smoke(num_steps=1, learning_rate=0.0, initial_weights="prior-diffusion")
+    generator.fit(blobs)
+    kept, before = (g.networks[0].unet.mid_block.resnets[0].conv1.weight for g in (generator, prior_file))
+    torch.testing.assert_close(kept, before, rtol=0, atol=0)
+    np.testing.assert_array_equal(generator.snapshots[0], generator.snapshots[1])  # no step was taken: the prior
+    assert (generator.snapshots[0] != smoke_start(blobs)).any()
+    assert [line.split(":")[0] for line in generator.card["initial_weights"]["changed"]] == [
+        "conv_in", "conv_out", "class_embedding",
+    ]  # fmt: skip
+
+
+def smoke_start(blobs):
+    """What the network draws before its first step from scratch."""
+    generator = smoke(num_steps=1, learning_rate=0.0)
+    generator.fit(blobs)
+    return generator.snapshots[0]
+
+
+@pytest.mark.parametrize("change", [{"prediction": "epsilon"}, {"schedule": "linear"}, {"num_timesteps": 50}])
+def test_weights_of_another_diffusion_are_refused(blobs, prior_file, change):
+    with pytest.raises(ValueError, match=r"'prior-diffusion' were trained with .*, asked for"):
+        smoke(num_steps=1, initial_weights="prior-diffusion", **change).fit(blobs)
+
+
+def test_a_prior_of_another_network_is_refused(blobs, prior_file):
+    with pytest.raises(ValueError, match="The weights do not fit the network"):
+        smoke(num_steps=1, num_channels=32, initial_weights="prior-diffusion").fit(blobs)

@@ -89,3 +89,16 @@ def test_resizing_is_antialiased():
 def test_an_impossible_image_size_is_refused(size):
     with pytest.raises(ValueError, match="whole number of pixels from 8 to 1024"):
         check_image_size(size)
+
+
+def test_thinned_keeps_shares_and_every_class():
+    images = make_blobs(200, 0)
+    images = ImageSet(images.images, np.r_[np.zeros(189), np.ones(11)], ("a", "b"), images.groups)
+    thinned = images.thinned(20, seed=0)
+    assert thinned.class_counts().tolist() == [19, 1]
+    assert set(thinned.hashes()) <= set(images.hashes())
+    assert thinned.fingerprint() == images.thinned(20, seed=0).fingerprint() != images.thinned(20, seed=1).fingerprint()
+    assert images.thinned(2, seed=0).class_counts().tolist() == [2, 1]
+    assert images.thinned(200, seed=0) is images
+    with pytest.raises(ValueError, match="1 images cannot show 2 classes"):
+        images.thinned(1, seed=0)

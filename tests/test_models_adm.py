@@ -296,10 +296,17 @@ def test_adapt_refuses_other_channels():
         adapt(model, num_classes=3, channels=4)
 
 
-def test_adapt_knows_no_folded_patches():
-    model = ADM(16, 1, 16, 1, (1, 2), (4,), norm_groups=8, patch_size=2)
-    with pytest.raises(ValueError, match="patch_size 1, found 2"):
+def test_adapt_keeps_the_prediction_of_a_network_without_classes_that_folds_patches():
+    model = ADM(16, 3, 16, 1, (1, 2), (4,), norm_groups=8, patch_size=2)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
+    grey, t = torch.randn(2, 1, 16, 16), torch.tensor([3, 977])
+    with torch.inference_mode():
+        before = model(grey.expand(-1, 3, -1, -1), t)
         adapt(model, num_classes=3, channels=1)
+        after = model(grey, t, torch.tensor([0, 2]))
+    assert before.std() > 0.01
+    torch.testing.assert_close(after, before.unflatten(1, (2, 3)).mean(2), rtol=0, atol=1e-5)
 
 
 def test_imagenet_network_has_the_parameters_of_the_paper():

@@ -6,10 +6,11 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from nbutils import corpus, generators, priors
+from nbutils import backbone, corpus, generators, priors, weights
 from nbutils.files import read_json
 from nbutils.priors import autoencoder as kl
-from nbutils.priors import backbone, base, text, text_to_image
+from nbutils.priors import backbone as reading
+from nbutils.priors import text, text_to_image
 
 SMALL = {"num_images": 48, "num_steps": 6, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 1}
 
@@ -19,7 +20,7 @@ def cache(tmp_path_factory):
     """One cache for the module, so that each toy prior is trained once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NBUTILS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(base, "PRIORS", tmp_path_factory.mktemp("shipped"))
+        patch.setattr(weights, "PRIORS", tmp_path_factory.mktemp("shipped"))
         yield
 
 
@@ -46,7 +47,7 @@ def toy_diffusion():
 @pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_text_to_image, toy_diffusion])
 def test_weights_are_half_precision_with_a_card_of_recipe_and_cost(make):
     prior = make()
-    card = read_json(prior.folder() / base.CARD)
+    card = read_json(prior.folder() / weights.PRIOR_CARD)
     assert card["recipe"]["num_steps"] == card["cost"]["steps"] == 6
     assert {key: card[key] for key in prior.key()} == prior.key()
     files = list(prior.folder().rglob("*.safetensors"))
@@ -76,7 +77,9 @@ def test_an_interrupted_training_ends_in_the_same_weights(make, tmp_path, monkey
     monkeypatch.setattr(method, "step", real_step)
     log = make().fit(folder)
     assert log.resumed_from == 4
-    for file in folder.rglob("*.safetensors"):
+    files = list(folder.rglob("*.safetensors"))
+    assert files
+    for file in files:
         for name, tensor in load_file(undisturbed / file.relative_to(folder)).items():
             torch.testing.assert_close(load_file(file)[name], tensor, rtol=0, atol=0)
 
@@ -91,7 +94,7 @@ def _method_of(make, folder):
 
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (backbone, kl, text_to_image):
+        for module in (reading, kl, text_to_image):
             patch.setattr(module, "train", spy)
         patch.setattr("nbutils.generators.base.train", spy)
         with pytest.raises(KeyboardInterrupt):
@@ -109,7 +112,7 @@ def test_the_key_holds_what_a_prior_is_trained_with():
 def test_shipping_copies_and_is_noticed_until_the_recipe_changes():
     prior = toy_diffusion()
     folder = prior.ship()
-    assert folder == prior.folder() == base.PRIORS / "diffusion"
+    assert folder == prior.folder() == weights.PRIORS / "diffusion"
     assert prior.is_shipped()
     prior.recipe = priors.PixelDiffusionRecipe(**SMALL | {"num_steps": 5}, scale="smoke")
     assert not prior.is_shipped()
@@ -118,20 +121,20 @@ def test_shipping_copies_and_is_noticed_until_the_recipe_changes():
 
 
 def test_the_attribute_loss_leaves_out_what_an_image_does_not_have():
-    logits = torch.zeros(2, sum(backbone.SPLITS))
-    targets = torch.full((2, len(backbone.SPLITS)), -1)
+    logits = torch.zeros(2, sum(backbone.NUM_VALUES))
+    targets = torch.full((2, len(backbone.NUM_VALUES)), -1)
     targets[0, 1] = 0  # tone, of two values
-    assert float(backbone.attribute_loss(logits, targets)) == pytest.approx(np.log(2))
+    assert float(reading.attribute_loss(logits, targets)) == pytest.approx(np.log(2))
     targets[1, 0] = 3  # scene, of five
-    assert float(backbone.attribute_loss(logits, targets)) == pytest.approx((np.log(2) + np.log(5)) / 2)
+    assert float(reading.attribute_loss(logits, targets)) == pytest.approx((np.log(2) + np.log(5)) / 2)
 
 
 def test_attributes_are_read_by_name():
     class Reader(torch.nn.Module):
         def forward(self, images):
-            logits = torch.zeros(len(images), sum(backbone.SPLITS))
+            logits = torch.zeros(len(images), sum(backbone.NUM_VALUES))
             logits[:, 2] = 1  # the third scene
-            logits[:, backbone.SPLITS[0] + 1] = 1  # the second tone
+            logits[:, backbone.NUM_VALUES[0] + 1] = 1  # the second tone
             return logits
 
     found = backbone.read_attributes(Reader(), np.zeros((3, 3, 16, 16), np.uint8))
@@ -141,7 +144,7 @@ def test_attributes_are_read_by_name():
 
 
 def test_batches_of_the_backbone_take_turns_in_size_and_keep_labels_with_images():
-    batches = backbone.attribute_batches(48, (16, 32), 8)
+    batches = reading.attribute_batches(48, (16, 32), 8)
     (small, labels), (large, _) = batches(0), batches(1)
     assert (small.shape[-1], large.shape[-1]) == (16, 32)
     rendered = corpus.render(48, 16)
@@ -206,3 +209,93 @@ def test_the_pixel_prior_is_a_generator_without_classes():
 def test_an_unknown_prior_is_named():
     with pytest.raises(ValueError, match=r"Unknown prior 'backbones'.*Did you mean 'backbone'"):
         priors.get("backbones")
+
+
+def test_an_aligned_autoencoder_takes_over_the_scale():
+    other = toy_autoencoder(image_size=32, widths=(8, 8, 8, 16))
+    aligned = toy_autoencoder(aligned_with=other)
+    assert aligned.load().config.scaling_factor == other.load().config.scaling_factor
+    assert toy_autoencoder().load().config.scaling_factor != other.load().config.scaling_factor
+
+
+def test_the_adversarial_loss_is_balanced_by_gradients_in_the_last_layer():
+    network = backbone.load_backbone(toy_backbone().folder())
+    method = kl.AutoencoderMethod(toy_autoencoder(adversarial_weight=0.25).recipe, network)
+    last = method.modules["autoencoder"].decoder.conv_out.weight
+    weight = method._balance(6 * last.sum(), 2 * last.sum())
+    assert float(weight) == pytest.approx(0.25 * 6 / 2, rel=1e-3)
+    assert not weight.requires_grad
+
+
+def test_the_decoders_step_leaves_the_discriminator_to_its_own():
+    network = backbone.load_backbone(toy_backbone().folder())
+    method = kl.AutoencoderMethod(toy_autoencoder().recipe, network)
+    before = {name: value.clone() for name, value in method.modules["discriminator"].named_parameters()}
+    images = torch.rand(4, 3, 16, 16) * 2 - 1
+    method.step(2, images)
+    assert all(torch.equal(value, before[name]) for name, value in method.modules["discriminator"].named_parameters())
+    scalars = method.step(3, images)  # half of the six steps are done: the discriminator joins
+    assert {"adversarial", "discriminator"} <= set(scalars)
+    assert any((value != before[name]).any() for name, value in method.modules["discriminator"].named_parameters())
+
+
+def test_what_the_autoencoder_rebuilds_does_not_depend_on_the_batch():
+    images = corpus.render(5, 16).images
+    whole, parts = (kl.reconstruct(toy_autoencoder().load(), images, size) for size in (5, 2))
+    assert whole.shape == images.shape
+    assert whole.dtype == np.uint8
+    assert np.abs(whole.astype(int) - parts).max() <= 1
+
+
+def test_each_sample_is_its_seeds_and_its_captions():
+    pipeline = text_to_image.load_pipeline(toy_text_to_image().folder() / "pipeline")
+    one = text_to_image.generate(pipeline, ["a red disc"] * 3, [5, 6, 5], num_steps=2)
+    assert one.shape == (3, 3, 16, 16)
+    np.testing.assert_array_equal(one[0], one[2])
+    assert (one[0] != one[1]).any()
+    alone = text_to_image.generate(pipeline, ["a red disc"], [6], num_steps=2)
+    assert np.abs(alone[0].astype(int) - one[1]).max() <= 1
+    other = text_to_image.generate(pipeline, ["blue stripes"], [6], num_steps=2, guidance_scale=20.0)
+    assert (other[0] != one[1]).any()
+
+
+def test_reading_counts_only_what_images_have():
+    values = {"tone": np.array([0, 1, 1, -1]), "scene": np.array([-1, -1, -1, -1])}
+    found = {"tone": np.array([0, 0, 1, 1]), "scene": np.array([0, 1, 2, 3])}
+    table = backbone.reading_accuracy(found, values).set_index("attribute")
+    assert table.loc["tone", ["accuracy", "chance", "n"]].tolist() == pytest.approx([2 / 3, 2 / 3, 3])
+    assert np.isnan(table.loc["scene", "accuracy"])
+
+
+def test_captions_that_steer_are_told_from_captions_that_do_not():
+    wished = corpus.render(120, 32, start=500)
+
+    class Perfect(torch.nn.Module):
+        """Reads the tone, which is grey or not, from the pixels."""
+
+        def forward(self, images):
+            logits = torch.zeros(len(images), sum(backbone.NUM_VALUES))
+            grey = (images.amax(1) - images.amin(1)).flatten(1).amax(1) < 0.02
+            logits[:, backbone.NUM_VALUES[0] + 1] = torch.where(grey, 1.0, -1.0)
+            return logits
+
+    table = backbone.caption_accuracy(Perfect(), wished.images, wished).set_index("attribute").loc["tone"]
+    assert table["samples"] == table["real"] > 0.95
+    assert table["shuffled"] < 0.8
+
+
+def test_cards_list_what_is_shipped():
+    assert priors.cards().empty
+    prior = toy_diffusion()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(priors, "_PRIORS", {"diffusion": prior})
+        prior.ship()
+        card = priors.cards().iloc[0]
+    assert card["prior"] == "diffusion"
+    assert (card["steps"], card["images_seen"]) == (6, 48)
+
+
+def test_a_shortened_prior_is_another():
+    short = priors.shortened("text-to-image", num_steps=3, num_images=64)
+    assert (short.recipe.num_steps, short.recipe.num_images) == (3, 64)
+    assert short.key() != priors.get("text-to-image").key()

@@ -11,9 +11,10 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nbutils import weights
 from nbutils.files import atomic, read_json, write_json
 from nbutils.images import ImageSet, synthetic_set, to_uint8
 from nbutils.progress import progress
@@ -124,13 +125,9 @@ class Generator(ABC):
         """Write weights (float16 safetensors), card (JSON) and loss curve (CSV) into a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            f"{part}.{name}": (value.half() if value.is_floating_point() else value).contiguous().cpu()
-            for part, network in enumerate(self.networks)
-            for name, value in network.state_dict().items()
-        }
-        with atomic(folder / WEIGHTS) as temporary:
-            save_file(tensors, temporary)
+        parts = enumerate(network.state_dict() for network in self.networks)
+        tensors = {f"{part}.{name}": value for part, state in parts for name, value in state.items()}
+        weights.save_half(tensors, folder / WEIGHTS)
         if self.log is not None:
             with atomic(folder / CURVE) as temporary:
                 self.log.curve.to_csv(temporary, index=False)

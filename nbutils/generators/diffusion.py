@@ -5,19 +5,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
 from nbutils import weights
-from nbutils.generators.base import Generator, GeneratorConfig
+from nbutils.files import atomic, read_json
+from nbutils.generators.base import CARD, Generator, GeneratorConfig
 from nbutils.generators.diffusion_sampling import new_sampler, sample
-from nbutils.images import ImageSet
+from nbutils.images import ImageSet, to_uint8
 from nbutils.models.adm import ADM, adapt, from_official
-from nbutils.models.diffusion_loss import HybridLoss
-from nbutils.training import Method, TrainingLog, autocast, pace
+from nbutils.models.diffusion_loss import HybridLoss, spread_time_steps
+from nbutils.training import Method, TrainingLog, autocast, device, set_learning_rate
 
 RANDOM = "random"
+SNAPSHOTS, SNAPSHOT_SEED = "snapshots.npz", 0
+PRIOR, PRIOR_CHANNELS = "prior-", 3  # priors were trained by this module, on the corpus in colour
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class DiffusionConfig(GeneratorConfig):
         (asked for by RANDOM where the scale names some).
     sampler: "ddpm" (ADM: ancestral, with the learned variance), "ddim" (eta 0) or "dpm++" (second-order multistep).
     num_sampling_steps: evaluations of the network per image.
+    num_snapshots: times at which one image of each class is drawn during training, from the same noise, to see it learn
+        (GenMix, Fig. 2); the first before the first step, the next ones further and further apart, and one at the end.
     """
 
     num_channels: int = 16
@@ -59,6 +65,19 @@ class DiffusionConfig(GeneratorConfig):
     initial_weights: str | None = None
     sampler: str = "dpm++"
     num_sampling_steps: int = 20
+    num_snapshots: int = 8
+
+
+def snapshot_steps(config: DiffusionConfig) -> list[int]:
+    """Return the steps before which a snapshot is drawn, ascending from 0."""
+    shares = (torch.arange(config.num_snapshots) / config.num_snapshots) ** 3
+    return sorted({int(share * config.num_steps) for share in shares.tolist()})
+
+
+def draw(network: ADM, labels: Tensor, seeds: Sequence[int], shape: Sequence[int], config: DiffusionConfig) -> Tensor:
+    """Draw images (B, *shape) float -1..1 of labels (B,) int64 with the config's sampler, image i from seeds[i]."""
+    y = None if network.num_classes is None else labels
+    return sample(lambda x, t: network(x, t, y), new_sampler(config), seeds, shape)
 
 
 class DiffusionMethod(Method):
@@ -70,15 +89,25 @@ class DiffusionMethod(Method):
         super().__init__({"generator": network}, {"generator": optimizer}, {"generator": config.ema_decay})
         self.config = config
         self.loss = HybridLoss(config.schedule, config.num_timesteps, config.prediction)
+        self.snapshots: dict[int, Tensor] = {}
+
+    def extra_state(self) -> dict:
+        """Return the snapshots."""
+        return {"snapshots": self.snapshots}
+
+    def load_extra_state(self, state: dict) -> None:
+        """Take back the snapshots."""
+        self.snapshots = {step: images.cpu() for step, images in state["snapshots"].items()}
 
     def step(self, step: int, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Do one step on images (B, C, H, W) -1..1, and return the error of the prediction and the bound in bits."""
+        if step in snapshot_steps(self.config):
+            self.take_snapshot(step, images.shape[1:])
         network, optimizer = self.modules["generator"], self.optimizers["generator"]
         config = self.config
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * pace(step, config.num_steps, config.warmup_steps, config.cooldown)
+        set_learning_rate(optimizer, step, config)
         y = None if network.num_classes is None else labels
-        t = self._time_steps(len(images)).to(images.device)
+        t = spread_time_steps(len(images), config.num_timesteps).to(images.device)
         with autocast():
             simple, vlb = self.loss.to(images.device)(network, images, t, y)
         optimizer.zero_grad()
@@ -86,10 +115,13 @@ class DiffusionMethod(Method):
         optimizer.step()
         return {"loss_simple": simple.mean().detach(), "loss_bound": vlb.mean().detach()}
 
-    def _time_steps(self, count: int) -> Tensor:
-        """Draw time steps (count,), each uniform but the batch spread evenly over 0..T-1, for a steadier gradient."""
-        spread = (torch.arange(count) / count + torch.rand(())) % 1.0
-        return (spread * self.config.num_timesteps).long()
+    def take_snapshot(self, step: int, shape: Sequence[int]) -> None:
+        """Draw an image of each class, (num_classes, C, H, W) uint8, with the moving average, from seeds of its own."""
+        network = self.averages["generator"].module.eval()
+        labels = torch.arange(network.num_classes or 1, device=device())
+        with torch.inference_mode(), autocast():
+            drawn = draw(network, labels, [SNAPSHOT_SEED] * len(labels), shape, self.config)
+        self.snapshots[step] = torch.from_numpy(to_uint8(drawn.float()))
 
 
 class Diffusion(Generator):
@@ -101,6 +133,7 @@ class Diffusion(Generator):
     """
 
     name = "diffusion"
+    version = 2
     scales: ClassVar = {
         "smoke": DiffusionConfig(
             image_size=16,
@@ -132,6 +165,7 @@ class Diffusion(Generator):
             warmup_steps=100,
             cooldown=0.5,
             ema_decay=0.995,
+            initial_weights="prior-diffusion",
             num_sampling_steps=12,
         ),
         "gpu": DiffusionConfig(
@@ -151,6 +185,7 @@ class Diffusion(Generator):
             warmup_steps=500,
             cooldown=0.5,
             ema_decay=0.999,
+            initial_weights="prior-diffusion-gpu",
         ),
         "paper": DiffusionConfig(
             image_size=256,
@@ -169,20 +204,30 @@ class Diffusion(Generator):
         ),
     }
 
+    def __init__(self, config: DiffusionConfig, seed: int = 0):
+        super().__init__(config, seed)
+        self.snapshots: dict[int, np.ndarray] = {}
+        """Steps done -> an image of each class, (num_classes, C, H, W) uint8, drawn from the same noise."""
+
     def build(self, num_classes: int, channels: int, image_size: int) -> DiffusionMethod:
         """Return a network with random weights, its optimiser and training step; one class is unconditional.
 
         Raises ValueError when the network cannot halve the image as often as it should.
         """
+        network = self._network(num_classes if num_classes > 1 else None, channels, image_size)
+        return DiffusionMethod(network, self.config)
+
+    def _network(self, num_classes: int | None, channels: int, image_size: int) -> ADM:
+        """Return a network of the config with random weights; num_classes None = unconditional."""
         config = self.config
-        network = ADM(
+        return ADM(
             image_size,
             channels,
             config.num_channels,
             config.num_res_blocks,
             config.channel_mult,
             config.attention_resolutions,
-            num_classes=num_classes if num_classes > 1 else None,
+            num_classes=num_classes,
             num_head_channels=config.num_head_channels,
             resblock_updown=config.resblock_updown,
             dropout=config.dropout,
@@ -190,13 +235,11 @@ class Diffusion(Generator):
             norm_groups=config.norm_groups,
             patch_size=config.patch_size,
         )
-        return DiffusionMethod(network, config)
 
     def draw(self, network: nn.Module, labels: Tensor, seeds: Sequence[int]) -> Tensor:
         """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""
-        y = None if network.num_classes is None else labels
         shape = (self.card["channels"], self.card["image_size"], self.card["image_size"])
-        return sample(lambda x, t: network(x, t, y), new_sampler(self.config), seeds, shape)
+        return draw(network, labels, seeds, shape, self.config)
 
     @classmethod
     def at_scale(cls, scale: str, seed: int = 0, **overrides) -> "Diffusion":
@@ -210,6 +253,7 @@ class Diffusion(Generator):
     def key(self, images: ImageSet) -> dict:
         """Return everything that determines the trained weights, the file of initial weights included."""
         key = super().key(images)
+        del key["config"]["num_snapshots"]  # a training does not change when it is looked at
         if self.config.initial_weights is not None:
             key["initial_weights"] = weights.checksum(self.config.initial_weights)
         return key
@@ -218,10 +262,33 @@ class Diffusion(Generator):
         """Train from the pre-trained weights where the config names some."""
         if self.config.initial_weights is not None:
             self._start_from_pretrained(method)
-        return super()._train(method, images, part, checkpoint)
+        log = super()._train(method, images, part, checkpoint)
+        if self.config.num_snapshots:
+            method.take_snapshot(log.num_steps, images.images.shape[1:])
+        drawn = {step: images.numpy() for step, images in method.snapshots.items()}
+        earlier = {step: [self.snapshots[step]] if part else [] for step in drawn}  # of the networks of other classes
+        self.snapshots = {step: np.concatenate([*earlier[step], images]) for step, images in drawn.items()}
+        return log
+
+    def save(self, folder: Path) -> None:
+        """Write what every generator writes, and the snapshots."""
+        super().save(folder)
+        if not self.snapshots:
+            return
+        with atomic(Path(folder) / SNAPSHOTS) as temporary:
+            np.savez_compressed(temporary, **{str(step): images for step, images in self.snapshots.items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Diffusion":
+        """Read what `save` wrote."""
+        generator = super().load(folder)
+        if (Path(folder) / SNAPSHOTS).is_file():
+            with np.load(Path(folder) / SNAPSHOTS, allow_pickle=False) as saved:
+                generator.snapshots = {int(step): saved[step] for step in saved.files}
+        return generator
 
     def _start_from_pretrained(self, method: Method) -> None:
-        """Copy pre-trained weights into the network (its average starts as a copy), and note them on the card."""
+        """Copy pre-trained weights into the network and its moving average, and note them on the card."""
         name, config = self.config.initial_weights, self.config
         if self.card["image_size"] != config.image_size:
             raise ValueError(
@@ -229,10 +296,27 @@ class Diffusion(Generator):
                 f"found {self.card['image_size']} px: resize them, or set initial_weights to {RANDOM!r}."
             )
         network = method.modules["generator"]
-        pretrained = from_official(weights.load_state_dict(name), **_official_arguments(config))
+        self._check_diffusion(name)
+        if name.startswith(PRIOR):
+            pretrained = self._network(None, PRIOR_CHANNELS, config.image_size)
+            state = weights.load_state_dict(name)
+            weights.load_matching(pretrained, {key.removeprefix("0."): value for key, value in state.items()})
+        else:
+            pretrained = from_official(weights.load_state_dict(name), **_official_arguments(config))
         report = adapt(pretrained, network.num_classes, self.card["channels"])
-        network.load_state_dict(pretrained.state_dict())
+        for started in (network, method.averages["generator"].module):
+            started.load_state_dict(pretrained.state_dict())
         self.card["initial_weights"] = {"name": name, "sha256": weights.checksum(name), "changed": report}
+
+    def _check_diffusion(self, name: str) -> None:
+        """Raise ValueError if pre-trained weights predict something else than the config asks for, or other noise."""
+        theirs = {"schedule": "linear", "num_timesteps": 1000, "prediction": "epsilon"}
+        if name.startswith(PRIOR):
+            card = read_json(weights.locate(name).parent / CARD)["config"]
+            theirs = {field: card[field] for field in theirs}
+        ours = {field: getattr(self.config, field) for field in theirs}
+        if ours != theirs:
+            raise ValueError(f"{self.name}: the initial weights {name!r} were trained with {theirs}, asked for {ours}.")
 
 
 def _official_arguments(config: DiffusionConfig) -> dict:

@@ -206,31 +206,32 @@ def adapt(model: ADM, num_classes: int | None, channels: int) -> list[str]:
     channels: 1 makes an RGB network grey: the first layer sums over RGB, so that a grey image gives what it gave as
         RGB, and the last one averages, the noise and v apart. Otherwise the network's own number.
 
-    Raises ValueError for another number of channels. How it is done is our choice: GenMix only says
-    that it trained ADM further from its ImageNet weights.
+    Raises ValueError for another number of channels. How it is done is our choice: GenMix only says that it trained
+    ADM further from its ImageNet weights.
     """
-    if model.patch_size != 1:
-        raise ValueError(f"adapt knows the official layout, patch_size 1, found {model.patch_size}.")
     unet = model.unet
-    report = [*_adapt_channels(unet, channels, parts=2 if model.learn_sigma else 1), *_adapt_classes(unet, num_classes)]
+    parts, pixels = 2 if model.learn_sigma else 1, model.patch_size**2
+    report = [*_adapt_channels(unet, channels, parts, pixels), *_adapt_classes(unet, num_classes)]
     model.num_classes = num_classes
     return report
 
 
-def _adapt_channels(unet: UNet2DModel, channels: int, parts: int) -> list[str]:
-    old = unet.conv_in.in_channels
+def _adapt_channels(unet: UNet2DModel, channels: int, parts: int, pixels: int) -> list[str]:
+    """Refit the first and last layer; parts: outputs per channel; pixels: folded into one place, channel by channel."""
+    first, last = unet.conv_in, unet.conv_out
+    old = first.in_channels // pixels
     if channels == old:
         return []
     if channels != 1:
         raise ValueError(f"ADM with {old} channels can be adapted to {old} or 1 channels, asked for {channels}.")
-    first, last = unet.conv_in, unet.conv_out
-    unet.conv_in = nn.Conv2d(1, first.out_channels, 3, padding=1).to(first.weight)
-    unet.conv_out = nn.Conv2d(last.in_channels, parts, 3, padding=1).to(last.weight)
+    unet.conv_in = nn.Conv2d(pixels, first.out_channels, 3, padding=1).to(first.weight)
+    unet.conv_out = nn.Conv2d(last.in_channels, parts * pixels, 3, padding=1).to(last.weight)
     with torch.no_grad():
-        unet.conv_in.weight.copy_(first.weight.sum(1, keepdim=True))
+        unet.conv_in.weight.copy_(first.weight.unflatten(1, (old, pixels)).sum(1))
         unet.conv_in.bias.copy_(first.bias)
-        unet.conv_out.weight.copy_(last.weight.unflatten(0, (parts, old)).mean(1))
-        unet.conv_out.bias.copy_(last.bias.unflatten(0, (parts, old)).mean(1))
+        for name in ("weight", "bias"):
+            rows = getattr(last, name).unflatten(0, (parts, old, pixels))
+            getattr(unet.conv_out, name).copy_(rows.mean(1).flatten(0, 1))
     return [f"conv_in: sum over {old} channels", f"conv_out: mean over {old} channels of each of {parts} outputs"]
 
 

@@ -31,6 +31,15 @@ def scheduler_arguments(schedule: str, num_timesteps: int, prediction: str) -> d
     }
 
 
+def spread_time_steps(count: int, num_timesteps: int) -> Tensor:
+    """Draw time steps (count,) int64 on the CPU, each uniform but all of them spread evenly over 0..T-1.
+
+    A batch that misses no part of the noise scale gives a steadier gradient.
+    """
+    spread = (torch.arange(count) / count + torch.rand(())) % 1.0
+    return (spread * num_timesteps).long()
+
+
 class HybridLoss(nn.Module):
     """L_hybrid = L_simple + lambda L_vlb of Nichol & Dhariwal 2021, Eq. 16, for a network with 2 C output channels.
 

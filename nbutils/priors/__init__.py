@@ -1,5 +1,11 @@
 """Priors: networks trained on the corpus, which stand in for those that the papers take from natural images."""
 
+from dataclasses import replace
+
+import pandas as pd
+
+from nbutils import weights
+from nbutils.files import read_json
 from nbutils.priors.autoencoder import Autoencoder, AutoencoderRecipe
 from nbutils.priors.backbone import Backbone, BackboneRecipe
 from nbutils.priors.base import Prior
@@ -8,7 +14,7 @@ from nbutils.priors.text_to_image import TextToImage, TextToImageRecipe
 from nbutils.scales import choose
 
 _BACKBONE = Backbone(
-    "backbone", BackboneRecipe(num_images=100_000, num_steps=8_000, batch_size=64, learning_rate=2e-3, cooldown=0.8)
+    "backbone", BackboneRecipe(num_images=100_000, num_steps=20_000, batch_size=64, learning_rate=3e-3, cooldown=0.8)
 )
 _AUTOENCODER_64 = Autoencoder(
     "autoencoder-64",
@@ -24,13 +30,39 @@ _AUTOENCODER_32 = Autoencoder(
 )
 _TEXT_TO_IMAGE = TextToImage(
     "text-to-image",
-    TextToImageRecipe(num_images=100_000, num_steps=40_000, batch_size=64, learning_rate=1e-3),
+    TextToImageRecipe(num_images=100_000, num_steps=30_000, batch_size=64, learning_rate=1e-3),
     {"autoencoder": _AUTOENCODER_64},
 )
 _DIFFUSION = PixelDiffusion(
-    "diffusion", PixelDiffusionRecipe(num_images=100_000, num_steps=16_000, batch_size=32, learning_rate=2e-3)
+    "diffusion", PixelDiffusionRecipe(num_images=100_000, num_steps=12_000, batch_size=32, learning_rate=2e-3)
 )
-_PRIORS = {p.name: p for p in (_BACKBONE, _AUTOENCODER_64, _AUTOENCODER_32, _DIFFUSION, _TEXT_TO_IMAGE)}
+_BACKBONE_GPU = Backbone(
+    "backbone-gpu",
+    BackboneRecipe(
+        num_images=200_000,
+        num_steps=40_000,
+        batch_size=128,
+        learning_rate=1e-3,
+        cooldown=0.8,
+        network="resnet18",
+        image_sizes=(64,),
+    ),
+)
+_DIFFUSION_GPU = PixelDiffusion(
+    "diffusion-gpu",
+    PixelDiffusionRecipe(
+        num_images=200_000,
+        num_steps=60_000,
+        batch_size=64,
+        learning_rate=2e-4,
+        warmup_steps=500,
+        scale="gpu",
+        ema_decay=0.9995,
+    ),
+)
+_SMALL = (_BACKBONE, _AUTOENCODER_64, _AUTOENCODER_32, _DIFFUSION, _TEXT_TO_IMAGE)
+_GPU = (_BACKBONE_GPU, _DIFFUSION_GPU)  # for scale "gpu": too large to be shipped, trained where they are needed
+_PRIORS = {prior.name: prior for prior in (*_SMALL, *_GPU)}
 
 
 def names() -> list[str]:
@@ -41,3 +73,21 @@ def names() -> list[str]:
 def get(name: str) -> Prior:
     """Return a prior with the recipe of its shipped weights. Raises ValueError for an unknown name."""
     return choose("prior", name, _PRIORS)
+
+
+def shortened(name: str, num_steps: int, num_images: int = 512) -> Prior:
+    """Return a prior whose training is cut to so many steps on so few images, to be looked at and thrown away."""
+    prior = get(name)
+    recipe = replace(prior.recipe, num_steps=num_steps, num_images=num_images, warmup_steps=min(20, num_steps // 2))
+    return type(prior)(prior.name, recipe, prior.needs)
+
+
+def cards() -> pd.DataFrame:
+    """Return what each shipped prior took and weighs, one row per prior: steps, images seen, hours, device, MB."""
+    rows = []
+    for prior in (prior for prior in _PRIORS.values() if prior.is_shipped()):
+        cost = read_json(prior.folder() / weights.PRIOR_CARD)["cost"]
+        seen = {"steps": cost["steps"], "images_seen": cost["steps"] * prior.recipe.batch_size}
+        machine = {"hours": cost["hours"], "device": cost["device"], "threads": cost["threads"]}
+        rows.append({"prior": prior.name, **seen, **machine, "megabytes": round(cost["bytes"] / 2**20, 2)})
+    return pd.DataFrame(rows)

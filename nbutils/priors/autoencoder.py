@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nbutils.artefacts import cached
-from nbutils.images import to_float
-from nbutils.priors.backbone import load_backbone
+from nbutils.backbone import load_backbone
+from nbutils.images import to_float, to_uint8
 from nbutils.priors.base import Prior, Recipe, corpus_images
 from nbutils.seeds import derive_seed
-from nbutils.training import BatchOrder, Method, TrainingLog, autocast, device, pace, placed, train
+from nbutils.training import BatchOrder, Method, TrainingLog, autocast, device, placed, set_learning_rate, train
 
 AUTOENCODER = "vae"
 STATISTICS_IMAGES = 2000
@@ -25,18 +25,19 @@ STATISTICS_IMAGES = 2000
 class AutoencoderRecipe(Recipe):
     """Settings of the autoencoder; the losses are those of Rombach et al. 2022, Appendix G.
 
-    image_size: pixels. widths: channels at each resolution; each but the last is followed by a halving, so that four
-        widths make an f8. latent_channels: channels of the latents.
-    perceptual_weight, kl_weight: of the perceptual distance (features of the backbone, compared as LPIPS does) and of
-        the divergence from a normal distribution, beside the mean absolute error.
+    image_size: pixels. widths, norm_groups: channels at each resolution, and groups they are normalised in; each width
+        but the last is followed by a halving, so that four make an f8. latent_channels: channels of the latents.
+    perceptual_weight: of the perceptual distance, beside the mean absolute error.
+    kl_weight: of the latents' divergence from a normal distribution, per value of the image, so that it means the same
+        at each size. Rombach et al. have 1e-6 here; ours keeps the latents of a short training near each other.
     adversarial_from: share of the steps after which the patch discriminator joins; its weight is chosen so that the
         gradients in the last layer have `adversarial_weight` times the length of the rest.
     alignment_weight: of the squared distance to the latents of the same scenes in the autoencoder that this one is
         aligned with, so that one diffusion model serves both; unused without one.
+    ema_decay: of the weights' moving average, which is what is kept.
 
-    Where we differ: the errors are means over the image beside a summed divergence, so that kl_weight weighs 3 S² times
-    more than there; no learned log-variance of the likelihood, a smaller discriminator, weight decay, and a perceptual
-    distance on the features of our backbone, all of whose channels weigh the same.
+    Where we differ: no learned log-variance of the likelihood, a smaller discriminator, and a perceptual distance on
+    the features of our backbone, all of whose channels weigh the same.
     """
 
     image_size: int = 64
@@ -44,7 +45,7 @@ class AutoencoderRecipe(Recipe):
     latent_channels: int = 8
     norm_groups: int = 8
     perceptual_weight: float = 1.0
-    kl_weight: float = 1e-6
+    kl_weight: float = 0.01
     adversarial_from: float = 0.7
     adversarial_weight: float = 0.5
     alignment_weight: float = 1.0
@@ -82,7 +83,8 @@ class PatchDiscriminator(nn.Sequential):
 def perceptual_distance(backbone: nn.Module, images: Tensor, others: Tensor) -> Tensor:
     """Return the distance of images (B, 3, H, W) -1..1 in the backbone's feature maps, a scalar.
 
-    Maps are normalised over channels at each place, as in LPIPS (Zhang et al. 2018); all channels weigh the same.
+    Maps are normalised over channels at each place, as in LPIPS (Zhang et al. 2018), so that it lies in 0..4. It is the
+    backbone behind the extractor `shipped`, too: distances on its features flatter what came through the autoencoder.
     """
     maps = backbone.forward_intermediates(torch.cat([images, others]), intermediates_only=True)
     distances = []
@@ -93,14 +95,14 @@ def perceptual_distance(backbone: nn.Module, images: Tensor, others: Tensor) -> 
 
 
 class AutoencoderMethod(Method):
-    """The two losses of the autoencoder and its discriminator, AdamW for both."""
+    """The two losses of the autoencoder and its discriminator, Adam for both."""
 
     def __init__(self, recipe: AutoencoderRecipe, backbone: nn.Module):
         autoencoder, discriminator = build_autoencoder(recipe), PatchDiscriminator()
         modules = {"autoencoder": autoencoder, "discriminator": discriminator}
         modules = {name: module.to(memory_format=torch.channels_last) for name, module in modules.items()}
         adam = {
-            name: torch.optim.AdamW(module.parameters(), recipe.learning_rate, betas=(0.5, 0.9), weight_decay=0.01)
+            name: torch.optim.Adam(module.parameters(), recipe.learning_rate, betas=(0.5, 0.9), fused=True)
             for name, module in modules.items()
         }
         super().__init__(modules, adam, {"autoencoder": recipe.ema_decay})
@@ -109,16 +111,15 @@ class AutoencoderMethod(Method):
     def step(self, step: int, images: Tensor, latents: Tensor | None = None) -> dict[str, Tensor]:
         """Do one step on images (B, 3, S, S) -1..1; latents: (B, C, h, w) float to be aligned with, None = none."""
         recipe, autoencoder = self.recipe, self.modules["autoencoder"]
-        factor = pace(step, recipe.num_steps, recipe.warmup_steps, recipe.cooldown)
-        for group in (group for adam in self.optimizers.values() for group in adam.param_groups):
-            group["lr"] = recipe.learning_rate * factor
+        for optimizer in self.optimizers.values():
+            set_learning_rate(optimizer, step, recipe)
         with autocast():
             posterior = autoencoder.encode(images).latent_dist
             rebuilt = autoencoder.decode(posterior.sample()).sample
             scalars = {
                 "absolute_error": (rebuilt - images).abs().mean(),
                 "perceptual": perceptual_distance(self.backbone, rebuilt, images),
-                "kl": posterior.kl().mean(),
+                "kl": posterior.kl().mean() / images[0].numel(),
             }
             loss = (
                 scalars["absolute_error"]
@@ -162,7 +163,10 @@ class Autoencoder(Prior):
     """AutoencoderKL; needs `backbone`, and `aligned_with` another autoencoder whose latents it is to share."""
 
     def fit(self, folder: Path) -> TrainingLog:
-        """Train the autoencoder; its moving average is kept, with the scale at which its latents have unit variance."""
+        """Train the autoencoder; its moving average is kept, with the scale at which its latents have unit variance.
+
+        One that is aligned with another takes over the other's scale.
+        """
         recipe = self.recipe
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(0, self.name, "weights"))
@@ -172,7 +176,10 @@ class Autoencoder(Prior):
         )
         autoencoder = method.averages["autoencoder"].module.eval()
         moments = encode(autoencoder, corpus_images(recipe.num_images, recipe.image_size)[:STATISTICS_IMAGES])
-        autoencoder.register_to_config(scaling_factor=round(1 / float(sampled(moments, torch.Generator()).std()), 4))
+        other = self.needs.get("aligned_with")
+        spread = float(sampled(moments, torch.Generator().manual_seed(0)).std())
+        scale = round(1 / spread, 4) if other is None else other.load().config.scaling_factor
+        autoencoder.register_to_config(scaling_factor=scale)
         autoencoder.half().save_pretrained(folder / AUTOENCODER)
         return log
 
@@ -192,7 +199,7 @@ class Autoencoder(Prior):
 
     def load(self) -> AutoencoderKL:
         """Return the trained autoencoder, frozen, in float32 on the device."""
-        autoencoder = AutoencoderKL.from_pretrained(self.folder() / AUTOENCODER, torch_dtype=torch.float32)
+        autoencoder = AutoencoderKL.from_pretrained(self.folder() / AUTOENCODER, dtype=torch.float32)
         return placed(autoencoder.eval().requires_grad_(False), memory_format=torch.channels_last)
 
     def latents(self, count: int) -> np.ndarray:
@@ -219,3 +226,11 @@ def sampled(moments: Tensor, generator: torch.Generator) -> Tensor:
     mean, log_variance = moments.float().chunk(2, dim=1)
     noise = torch.randn(mean.shape, generator=generator)
     return mean + noise.to(mean.device) * (0.5 * log_variance.clamp(-30, 20)).exp()
+
+
+def reconstruct(autoencoder: AutoencoderKL, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+    """Return what is left of uint8 images (N, 3, S, S) after encoding (to the mean latent) and decoding, likewise."""
+    chunks = encode(autoencoder, images, batch_size).chunk(2, dim=1)[0].split(batch_size)
+    with torch.inference_mode(), autocast():
+        decoded = [autoencoder.decode(chunk.float().to(device())).sample.float().cpu() for chunk in chunks]
+    return to_uint8(torch.cat(decoded))

@@ -1,44 +1,34 @@
-"""The encoder: a small timm network that learns to read the corpus' attributes, in place of an ImageNet classifier."""
+"""The training of the backbone: a small timm network learns to read the corpus' attributes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import update_bn
 
-from nbutils.corpus import ATTRIBUTES
-from nbutils.files import read_json
+from nbutils import weights
+from nbutils.backbone import NUM_VALUES, WEIGHTS, build_reader
 from nbutils.images import to_float
-from nbutils.priors.base import CARD, Prior, Recipe, corpus_images, corpus_texts, save_half
+from nbutils.priors.base import Prior, Recipe, corpus_images, corpus_texts
 from nbutils.seeds import derive_seed
-from nbutils.training import BatchOrder, Method, TrainingLog, autocast, device, pace, placed, train
-
-WEIGHTS = "weights.safetensors"
-SPLITS = [len(values) for values in ATTRIBUTES.values()]
+from nbutils.training import BatchOrder, Method, TrainingLog, autocast, device, set_learning_rate, train
 
 
 @dataclass(frozen=True)
 class BackboneRecipe(Recipe):
     """network: a timm model. image_sizes: batches take turns among the corpus rendered at these sizes, in pixels.
 
-    ema_decay: of the weights' moving average, which is what is kept.
+    weight_decay: of AdamW. ema_decay: of the weights' moving average, which is what is kept.
     """
 
     network: str = "test_byobnet"
     image_sizes: tuple[int, ...] = (32, 64)
     weight_decay: float = 0.05
     ema_decay: float = 0.999
-
-
-def build_reader(network: str, channels: int = 3) -> nn.Module:
-    """Return a timm network with one output for each value of each attribute of the corpus, with random weights."""
-    return timm.create_model(network, num_classes=sum(SPLITS), in_chans=channels)
 
 
 def attribute_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -48,18 +38,9 @@ def attribute_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """
     losses = [
         cross_entropy(part, target, ignore_index=-1, reduction="sum")
-        for part, target in zip(logits.split(SPLITS, dim=1), targets.unbind(1), strict=True)
+        for part, target in zip(logits.split(NUM_VALUES, dim=1), targets.unbind(1), strict=True)
     ]
     return torch.stack(losses).sum() / (targets >= 0).sum()
-
-
-def read_attributes(network: nn.Module, images: np.ndarray, batch_size: int = 256) -> dict[str, np.ndarray]:
-    """Return the most probable value of each attribute, name -> (N,) int64, of uint8 images (N, 3, H, W)."""
-    chunks = np.array_split(images, max(1, -(-len(images) // batch_size)))
-    with torch.inference_mode(), autocast():
-        logits = torch.cat([network(to_float(chunk).to(device())).float().cpu() for chunk in chunks])
-    parts = logits.split(SPLITS, dim=1)
-    return {name: part.argmax(1).numpy() for name, part in zip(ATTRIBUTES, parts, strict=True)}
 
 
 class BackboneMethod(Method):
@@ -73,8 +54,7 @@ class BackboneMethod(Method):
     def step(self, step: int, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Do one step on images (B, 3, H, W) -1..1 and the indices of their attributes' values."""
         recipe, optimizer = self.recipe, self.optimizers["network"]
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * pace(step, recipe.num_steps, recipe.warmup_steps, recipe.cooldown)
+        set_learning_rate(optimizer, step, recipe)
         with autocast():
             loss = attribute_loss(self.modules["network"](images).float(), targets)
         optimizer.zero_grad(set_to_none=True)
@@ -97,14 +77,14 @@ class Backbone(Prior):
         # The average of weights alone would be normalised with the statistics of batches that other weights saw.
         average = method.averages["network"].module
         update_bn((batches(step)[0] for step in range(50)), average, device())
-        save_half(average.state_dict(), folder / WEIGHTS)
+        weights.save_half(average.state_dict(), folder / WEIGHTS)
         return log
 
 
 def attribute_batches(
     count: int, image_sizes: tuple[int, ...], batch_size: int
 ) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """Return a function from step to images (B, 3, S, S) -1..1 and attributes (B, 23) int64, S taking turns."""
+    """Return a function from step to images (B, 3, S, S) -1..1, S taking turns, and (B, attributes) int64."""
     images = [torch.from_numpy(corpus_images(count, size)) for size in image_sizes]
     targets = torch.from_numpy(np.stack(list(corpus_texts(count)[1].values()), axis=1))
     order = BatchOrder(count, batch_size, derive_seed(0, "backbone", "batches"))
@@ -115,10 +95,3 @@ def attribute_batches(
         return pixels.to(device()), targets[rows].to(device())
 
     return batch
-
-
-def load_backbone(folder: Path) -> nn.Module:
-    """Return the trained reader of attributes in a folder, frozen, on the device."""
-    network = build_reader(read_json(folder / CARD)["recipe"]["network"])
-    network.load_state_dict(load_file(folder / WEIGHTS))
-    return placed(network.eval().requires_grad_(False), memory_format=torch.channels_last)

@@ -10,16 +10,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
-from nbutils import corpus
+from nbutils import corpus, weights
 from nbutils.artefacts import MANIFEST, cached, damage
 from nbutils.files import atomic, read_json, write_json
 from nbutils.training import TrainingLog, device
-from nbutils.weights import PRIORS
 
-CARD, CURVE = "prior.json", "prior.csv"
+CURVE = "prior.csv"
 IMAGES, TEXTS = "images.npy", "captions.json"
 
 
@@ -60,12 +57,12 @@ class Prior(ABC):
     def folder(self) -> Path:
         """Return the folder of the weights: shipped, cached, or trained now (hours; what was interrupted goes on)."""
         if self.is_shipped():
-            return PRIORS / self.name
+            return weights.PRIORS / self.name
         return cached(f"prior-{self.name}", self.key(), self.build).path
 
     def is_shipped(self) -> bool:
         """Return whether data/weights/priors holds sound weights of this very recipe."""
-        folder = PRIORS / self.name
+        folder = weights.PRIORS / self.name
         return (
             (folder / MANIFEST).is_file() and read_json(folder / MANIFEST)["key"] == self.key() and not damage(folder)
         )
@@ -73,10 +70,10 @@ class Prior(ABC):
     def ship(self) -> Path:
         """Put the weights, trained if need be, into data/weights/priors, in place of what is there."""
         if not self.is_shipped():
-            trained, target = self.folder(), PRIORS / self.name
+            trained, target = self.folder(), weights.PRIORS / self.name
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(trained, target)
-        return PRIORS / self.name
+        return weights.PRIORS / self.name
 
     @abstractmethod
     def fit(self, folder: Path) -> TrainingLog:
@@ -89,7 +86,7 @@ class Prior(ABC):
             checkpoint.unlink()
         with atomic(folder / CURVE) as temporary:
             log.curve.to_csv(temporary, index=False)
-        write_json(folder / CARD, {**self.key(), "cost": _cost(log, folder)})
+        write_json(folder / weights.PRIOR_CARD, {**self.key(), "cost": _cost(log, folder)})
 
 
 def _cost(log: TrainingLog, folder: Path) -> dict:
@@ -123,10 +120,3 @@ def corpus_texts(count: int) -> tuple[list[str], dict[str, np.ndarray]]:
 
     saved = read_json(cached("corpus-texts", corpus.key(count, 8), build).path / TEXTS)
     return saved["captions"], {name: np.array(saved["attributes"][name]) for name in corpus.ATTRIBUTES}
-
-
-def save_half(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write named tensors as safetensors, floating-point ones as float16."""
-    halves = {name: (value.half() if value.is_floating_point() else value) for name, value in tensors.items()}
-    with atomic(path) as temporary:
-        save_file({name: value.contiguous().cpu() for name, value in halves.items()}, temporary)

@@ -1,20 +1,24 @@
 """The text-conditional latent diffusion prior, kept as a folder of diffusers' StableDiffusionPipeline."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
 
 from nbutils import corpus
+from nbutils.images import to_uint8
+from nbutils.models.diffusion_loss import spread_time_steps
 from nbutils.priors.autoencoder import sampled
 from nbutils.priors.base import Prior, Recipe, corpus_texts
 from nbutils.priors.text import build_text_encoder, build_tokenizer
-from nbutils.seeds import derive_seed
-from nbutils.training import BatchOrder, Method, TrainingLog, autocast, device, pace, train
+from nbutils.progress import progress
+from nbutils.seeds import derive_seed, seeded_normal
+from nbutils.training import BatchOrder, Method, TrainingLog, autocast, device, set_learning_rate, train
 
 NOISE_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 PIPELINE = "pipeline"
@@ -24,15 +28,16 @@ PIPELINE = "pipeline"
 class TextToImageRecipe(Recipe):
     """Settings of the U-Net and the text encoder, which are trained together.
 
-    widths: channels at each resolution of the latents, from the highest. layers_per_block: residual blocks of each.
+    widths, norm_groups: channels at each resolution of the latents, from the highest, and groups they are normalised
+        in. layers_per_block: residual blocks of each.
     head_channels: width of an attention head. text_width, text_layers, text_heads: of the text encoder.
     caption_dropout: share of images that are trained without their caption, for classifier-free guidance.
-    ema_decay: of the moving averages of both networks, which are what is kept.
+    weight_decay: of AdamW. ema_decay: of the moving averages of both networks, which are what is kept.
     """
 
-    widths: tuple[int, ...] = (64, 128)
+    widths: tuple[int, ...] = (48, 96)
     layers_per_block: int = 1
-    head_channels: int = 32
+    head_channels: int = 24
     text_width: int = 96
     text_layers: int = 2
     text_heads: int = 4
@@ -74,11 +79,9 @@ class TextToImageMethod(Method):
     def step(self, step: int, latents: Tensor, tokens: Tensor) -> dict[str, Tensor]:
         """Do one step on scaled latents (B, C, h, w) and tokens (B, 77) int64."""
         recipe, optimizer = self.recipe, self.optimizers["adam"]
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * pace(step, recipe.num_steps, recipe.warmup_steps, recipe.cooldown)
+        set_learning_rate(optimizer, step, recipe)
         noise = torch.randn_like(latents)
-        spread = (torch.arange(len(latents)) / len(latents) + torch.rand(())) % 1.0
-        t = (spread * self.scheduler.config.num_train_timesteps).long().to(latents.device)
+        t = spread_time_steps(len(latents), self.scheduler.config.num_train_timesteps).to(latents.device)
         noisy = self.scheduler.add_noise(latents, noise, t)
         with autocast():
             text = self.modules["text_encoder"](tokens).last_hidden_state  # (B, 77, D)
@@ -138,3 +141,39 @@ class TextToImage(Prior):
             return latents.to(device()), torch.where(dropped, empty, tokens[rows]).to(device())
 
         return batch
+
+
+def load_pipeline(folder: Path) -> StableDiffusionPipeline:
+    """Return a pipeline in float32 on the device, silent; folder: of a prior, or of Stable Diffusion."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device())
+
+
+def generate(
+    pipeline: StableDiffusionPipeline,
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    guidance_scale: float = 3.0,
+    num_steps: int = 20,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Draw an image for each caption, (N, 3, S, S) uint8; all noise of image i is from seeds[i].
+
+    guidance_scale: of classifier-free guidance, 1 = none. num_steps: of the pipeline's sampler.
+    """
+    size = pipeline.unet.config.sample_size
+    latents = seeded_normal(list(seeds), (pipeline.unet.config.in_channels, size, size))
+    parts = []
+    for first in progress(range(0, len(captions), batch_size), description="text to image", unit="batch"):
+        part = slice(first, first + batch_size)
+        with torch.inference_mode():  # in float32: under autocast the sampler would round the image at every step
+            drawn = pipeline(
+                list(captions[part]),
+                latents=latents[part].to(device()),
+                guidance_scale=guidance_scale,
+                num_inference_steps=num_steps,
+                output_type="pt",
+            ).images  # (B, 3, S, S) float 0..1
+        parts.append(to_uint8(drawn * 2 - 1))
+    return np.concatenate(parts)
