@@ -12,15 +12,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
+from nbutils import weights
 from nbutils.artefacts import cached
 from nbutils.augmentation import Plain
+from nbutils.backbone import backbone_of, start_from_backbone
 from nbutils.files import atomic
 from nbutils.images import ImageSet, to_float
 from nbutils.metrics.classification import macro_f1
+from nbutils.scales import at_scale, choose
 from nbutils.seeds import derive_seed
 from nbutils.training import Method, TrainingLog, autocast, device, train
 
 VERSION = 1
+INITIAL_WEIGHTS = ("scratch", "prior", "imagenet")
 WEIGHTS, CURVE = "weights.safetensors", "curve.csv"
 
 
@@ -29,8 +33,9 @@ class ClassifierConfig:
     """What determines a classifier's training.
 
     network: a timm model name. options: further arguments of timm.create_model, as (name, value) pairs.
-    pretrained: start from timm's ImageNet weights (needs them on disk or a network), and normalise images as these
-        expect it; else from random weights, and images stay in -1..1.
+    initial_weights: one of INITIAL_WEIGHTS. "prior": the backbone that was trained on the corpus, of this very network
+        (one of backbone.BACKBONES); "imagenet": timm's (needs them on disk or a network), with images normalised as
+        these expect it, else they stay in -1..1; "scratch": random.
     input_size: pixels the network sees, images are resized to it bilinearly; None = as the images are.
     num_epochs: an epoch is as many steps as the *real* training set has batches, so that every arm of a table gets
         the same number of steps however many synthetic images it has.
@@ -44,7 +49,7 @@ class ClassifierConfig:
     learning_rate: float
     patience: int
     options: tuple[tuple[str, object], ...] = ()
-    pretrained: bool = False
+    initial_weights: str = "scratch"
     input_size: int | None = None
     max_epoch_images: int | None = None
     weight_decay: float = 0.0
@@ -53,17 +58,51 @@ class ClassifierConfig:
 
 CLASSIFIERS = {
     "smoke": ClassifierConfig(
-        "test_byobnet", num_epochs=1, batch_size=64, learning_rate=1e-3, patience=1, max_epoch_images=256
+        "test_byobnet",
+        num_epochs=1,
+        batch_size=64,
+        learning_rate=1e-3,
+        patience=1,
+        initial_weights="prior",
+        max_epoch_images=256,
     ),
     "demo": ClassifierConfig(
-        "test_byobnet", num_epochs=16, batch_size=64, learning_rate=2e-3, patience=8, max_epoch_images=768
+        "test_byobnet",
+        num_epochs=16,
+        batch_size=64,
+        learning_rate=2e-3,
+        patience=8,
+        initial_weights="prior",
+        max_epoch_images=768,
     ),
-    "gpu": ClassifierConfig("resnet18", num_epochs=40, batch_size=32, learning_rate=3e-4, patience=10),
+    "gpu": ClassifierConfig(
+        "resnet18", num_epochs=40, batch_size=32, learning_rate=3e-4, patience=10, initial_weights="prior"
+    ),
     # GenMix, Implementation Details; Adam, the input size and the selection score are our choices.
     "paper": ClassifierConfig(
-        "vgg16", num_epochs=100, batch_size=8, learning_rate=2e-4, patience=20, pretrained=True, input_size=224
+        "vgg16",
+        num_epochs=100,
+        batch_size=8,
+        learning_rate=2e-4,
+        patience=20,
+        initial_weights="imagenet",
+        input_size=224,
     ),
 }
+
+
+def config_at(scale: str, classifier_init: str | None = None) -> ClassifierConfig:
+    """Return the settings of a scale; classifier_init: other initial weights than the scale's, None = these.
+
+    Raises ValueError for an unknown scale, other initial weights than INITIAL_WEIGHTS, or a network without a prior.
+    """
+    config = at_scale(CLASSIFIERS, scale)
+    if classifier_init is not None:
+        choose("classifier_init", classifier_init, dict.fromkeys(INITIAL_WEIGHTS))
+        config = replace(config, initial_weights=classifier_init)
+    if config.initial_weights == "prior":
+        backbone_of(config.network)
+    return config
 
 
 class Classifier:
@@ -98,7 +137,7 @@ class Classifier:
 
 def _network_input(images: Tensor, config: ClassifierConfig) -> Tensor:
     """Lay a batch (B, C, H, W) in -1..1 out channels last, resized and normalised as the network expects it."""
-    if config.pretrained:
+    if config.initial_weights == "imagenet":
         published = timm.get_pretrained_cfg(config.network)
         mean, std = (torch.tensor(values, device=images.device) for values in (published.mean, published.std))
         if images.shape[1] != len(mean):  # timm sums the first filters over the colours of a grey image
@@ -110,17 +149,20 @@ def _network_input(images: Tensor, config: ClassifierConfig) -> Tensor:
 
 
 def build_network(config: ClassifierConfig, num_classes: int, channels: int) -> nn.Module:
-    """Return a new timm network; the weights come from torch's random state unless config.pretrained.
+    """Return a new timm network with the config's initial weights; random ones come from torch's random state.
 
-    Its weights are laid out channels last, which a CPU convolves a third faster.
+    Its weights are laid out channels last, which a CPU convolves a third faster. Raises what weights.locate raises,
+    and ValueError if the prior is another network.
     """
     network = timm.create_model(
         config.network,
-        pretrained=config.pretrained,
+        pretrained=config.initial_weights == "imagenet",
         num_classes=num_classes,
         in_chans=channels,
         **dict(config.options),
     )
+    if config.initial_weights == "prior":
+        start_from_backbone(network, backbone_of(config.network), channels)
     return network.to(memory_format=torch.channels_last)
 
 
@@ -196,6 +238,8 @@ def train_classifier(
 def classifier_key(policy: Plain, val: ImageSet, config: ClassifierConfig, **training) -> dict:
     """Return what determines a trained classifier, as JSON values: the key of its artefact."""
     made_of = {"config": asdict(config), "policy": policy.key(), "val": val.fingerprint()}
+    if config.initial_weights == "prior":
+        made_of["prior"] = weights.checksum(backbone_of(config.network))
     return {"version": VERSION, **made_of, **training}
 
 
@@ -211,7 +255,7 @@ def fitted_classifier(
         checkpoint.unlink(missing_ok=True)
 
     folder = cached("classifier", classifier_key(policy, val, config, **training), build, rebuild=retrain).path
-    network = build_network(replace(config, pretrained=False), policy.pool.num_classes, policy.pool.channels)
+    network = build_network(replace(config, initial_weights="scratch"), policy.pool.num_classes, policy.pool.channels)
     return load_classifier(folder, network.to(device()), config)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import ascii_lowercase
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -74,6 +75,41 @@ def class_grid(sources: Mapping[str, ImageSet], per_class: int = 6, columns: int
     return fig
 
 
+def captioned(images: np.ndarray, captions: Sequence[str], columns: int) -> Figure:
+    """Draw images (N, C, H, W) uint8, each with its caption below, folded to the width of the image.
+
+    Raises ValueError when there is not a caption for each image.
+    """
+    if len(images) != len(captions):
+        raise ValueError(f"{len(images)} images need as many captions, found {len(captions)}.")
+    rows = -(-len(images) // columns)
+    fig, axes = panels(rows, columns, (PAGE_WIDTH / columns + 0.45) * rows)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for image, caption, ax in zip(images, captions, axes.flat, strict=False):
+        show_images(image[None], ax, columns=1)
+        ax.text(0.5, -0.04, fill(caption, 150 // columns), ha="center", va="top", fontsize=5, transform=ax.transAxes)
+    return fig
+
+
+def snapshots(drawn: Mapping[int, np.ndarray], class_names: Sequence[str]) -> Figure:
+    """Draw what a training drew from the same noise: steps done (columns) -> an image of each class (rows).
+
+    Raises ValueError if it drew nothing.
+    """
+    if not drawn:
+        raise ValueError("This generator was trained without snapshots (num_snapshots = 0): there is nothing to draw.")
+    columns, rows = len(drawn), len(class_names)
+    fig, axes = panels(rows, columns, PAGE_WIDTH / columns * rows + 0.2)
+    for (step, images), column in zip(drawn.items(), axes.T, strict=True):
+        for image, ax in zip(images, column, strict=True):
+            show_images(image[None], ax, columns=1)
+        column[0].set_title(f"{step} steps", fontsize=7)
+    for name, ax in zip(class_names, axes[:, 0], strict=True):
+        ax.text(-0.08, 0.5, name, rotation=90, ha="right", va="center", fontsize=7, transform=ax.transAxes)
+    return fig
+
+
 def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) -> Figure:
     """Draw each method's mean ± sd over seeds, and every seed as a dot; a line marks the mean of `reference`.
 
@@ -91,6 +127,17 @@ def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) ->
         ax.axvline(data.loc[data["method"] == reference, "shown"].mean(), color="0.6", linewidth=0.8, zorder=0)
         ax.set(xlabel=label, ylabel="")
     return fig
+
+
+def lines(table: pd.DataFrame, x: str, y: str, group: str, ax: Axes) -> Axes:
+    """Draw mean ± sd of column y over column x, a line for each value of column `group`, the x axis in powers."""
+    sns.lineplot(table, x=x, y=y, hue=group, style=group, markers=True, errorbar="sd", err_style="bars", ax=ax)
+    ax.set_xscale("log")
+    ax.set_xticks(sorted(table[x].unique()), [str(value) for value in sorted(table[x].unique())])
+    ax.minorticks_off()
+    ax.set_xlabel(x.replace("_", " "))
+    ax.legend(title=None)
+    return ax
 
 
 def training_curve(curve: pd.DataFrame, ax: Axes, columns: Sequence[str] | None = None) -> Axes:

@@ -1,7 +1,6 @@
 """Every network at paper scale, built and trained for one step: the proof that the scale exists."""
 
 import time
-from dataclasses import replace
 
 import pandas as pd
 import psutil
@@ -9,7 +8,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from nbutils import generators
-from nbutils.classification import CLASSIFIERS, Training, build_network
+from nbutils.classification import Training, build_network, config_at
 from nbutils.training import Method
 
 NUM_CLASSES, CHANNELS = 3, 1
@@ -24,7 +23,7 @@ def build_all() -> pd.DataFrame:
     With random weights and a batch of two images where memory allows one step, else on the meta device (shapes only).
     """
     rows = [_checked(name, *_generator(name)) for name in generators.names()]
-    config = CLASSIFIERS["paper"]
+    config = config_at("paper")
     rows.append(_checked(config.network, _classifier, config.input_size))
     return pd.DataFrame(rows)
 
@@ -36,7 +35,7 @@ def _generator(name: str):
 
 
 def _classifier() -> Method:
-    config = replace(CLASSIFIERS["paper"], pretrained=False)
+    config = config_at("paper", "scratch")
     network = build_network(config, NUM_CLASSES, CHANNELS)
     return Training(network, config, val=None, steps_per_epoch=config.num_epochs)
 

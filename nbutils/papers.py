@@ -56,14 +56,15 @@ def reported_value(paper: str, method: str, metric: str) -> float:
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of a paper that our results can support or contradict.
+    """One sentence that our results can support or contradict.
 
-    text: the claim in words. method, others: the method it is about, and those it is compared with. metric: a column
-    of the results. expects: "more" (method above each other), "less" (below), or "no gain" (not above by an effect).
-    printed_metric: the metric's name in the paper's table, None = the same.
+    paper: the paper that says it, None = none does, it is a question of ours. text: the claim in words. method, others:
+    the method it is about, and those it is compared with. metric: a column of the results. expects: "more" (method
+    above each other), "less" (below), or "no gain" (not above by an effect). printed_metric: the metric's name in the
+    paper's table, None = the same.
     """
 
-    paper: str
+    paper: str | None
     text: str
     method: str
     others: tuple[str, ...]
@@ -73,6 +74,8 @@ class Claim:
 
     def printed(self) -> str:
         """Return the paper's own numbers: that of the method, against the best (for "less": lowest) of the others."""
+        if self.paper is None:
+            return "our question"
         metric = self.printed_metric or self.metric
         ours = reported_value(self.paper, self.method, metric)
         others = [reported_value(self.paper, other, metric) for other in self.others]

@@ -44,6 +44,7 @@ def checked(
         given = parameters[name]
         resolved[name] = list(allowed) if given is None else _checked_list(name, given, allowed)
     _check_generator_seeds(resolved)
+    _check_training_images(resolved)
     return resolved
 
 
@@ -90,4 +91,14 @@ def _check_generator_seeds(parameters: Mapping[str, object]) -> None:
         raise ValueError(
             f"Parameter num_generator_seeds must be a whole number from 1 to num_seeds ({most}), as each classifier "
             f"seed takes one generator seed; found {count!r}."
+        )
+
+
+def _check_training_images(parameters: Mapping[str, object]) -> None:
+    values = parameters.get("training_images")
+    valid = isinstance(values, list) and values and all(_is_count(value, 1) for value in values)
+    if values is not None and (not valid or len(set(values)) < len(values)):
+        raise ValueError(
+            "Parameter training_images must be a list of whole numbers from 1 without repeats, such as [30, 100], or "
+            f"None; found {values!r}."
         )

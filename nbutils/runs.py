@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 
 import joblib
@@ -20,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nbutils import figures, generators
-from nbutils.classification import CLASSIFIERS
+from nbutils.classification import config_at
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit
 from nbutils.files import atomic, read_json, write_json
@@ -32,6 +31,7 @@ from nbutils.results import RECORD, last_line, output_folder
 from nbutils.scales import RUN_SCALES, SCALE_VARIABLE, at_scale
 
 THREADS_VARIABLE = "NBUTILS_THREADS"
+ANNOUNCED_FROM = 50  # steps of a training from which on it is worth the few that tell how long it will take
 UNFINISHED = ".unfinished"
 MAIN_TABLES = {"summary": "table", "claims": "claims"}
 PACKAGES = ("torch", "torchvision", "timm", "diffusers", "scikit-learn", "umap-learn", "numpy", "pandas")
@@ -44,6 +44,7 @@ class Run:
         self.notebook, self.parameters, self.folder = notebook, parameters, folder
         self.scale, self.seed = parameters["scale"], parameters["seed"]
         self.settings = at_scale(RUN_SCALES, self.scale)
+        self.classifier = config_at(self.scale, parameters.get("classifier_init"))
         self.seeds = [self.seed + i for i in range(parameters["num_seeds"])]
         self.timings: list[dict] = []
         self.outputs: list[str] = []
@@ -62,53 +63,63 @@ class Run:
         yield
         self.timings.append({"what": what, "seconds": round(time.monotonic() - started, 2)})
 
+    def generator(self, name: str, seed: int = 0, num_steps: int | None = None, **overrides) -> Generator:
+        """Return an untrained generator of the run's scale, cut at its max_steps; see generators.create."""
+        settings = {"scale": self.scale, "seed": seed, **overrides}
+        asked = num_steps or generators.create(name, **settings).config.num_steps
+        return generators.create(name, num_steps=min(self.parameters["max_steps"] or asked, asked), **settings)
+
+    def fitted(self, wanted: Mapping[str, tuple[Generator, ImageSet]]) -> dict[str, Generator]:
+        """Return each generator trained on its images (checked for leaks), by its label.
+
+        They are shipped, cached, or trained now; the parameter `retrain` trains in any case. How long all the trainings
+        will take is said before the first.
+        """
+        retrain = self.parameters["retrain"]
+        for label, (_, images) in wanted.items():
+            self.audit.check(f"generator {label}", images)
+        missing = [pair for pair in wanted.values() if retrain or not generators.is_at_hand(*pair)]
+        if missing:
+            self._announce_trainings(missing)
+        trained = {}
+        for label, pair in wanted.items():
+            with self.timed(f"generator {label}"):
+                trained[label], artefact = generators.fitted(*pair, retrain=retrain)
+            print(f"{label}: weights {artefact.source}.")
+        return trained
+
     def fitted_generators(
         self, names: Sequence[str], images: ImageSet, num_seeds: int = 1
     ) -> dict[str, list[Generator]]:
-        """Return each generator trained on `images` (checked for leaks), by name: one for each seed 0, 1, ….
-
-        They are shipped, cached, or trained now, with the run's settings cut at its max_steps; `retrain` trains in any
-        case. How long all the trainings will take is said before the first.
-        """
-        for name in names:
-            self.audit.check(f"generator {name}", images)
-        retrain = self.parameters["retrain"]
-        wanted = {name: [self._generator(name, seed) for seed in range(num_seeds)] for name in names}
-        missing = [g for g in chain(*wanted.values()) if retrain or not generators.is_at_hand(g, images)]
-        if missing:
-            self._announce_trainings(missing, images)
-        return {name: [self._fitted(name, g, images) for g in members] for name, members in wanted.items()}
-
-    def _fitted(self, name: str, generator: Generator, images: ImageSet) -> Generator:
-        with self.timed(f"generator {name} seed {generator.seed}"):
-            trained, artefact = generators.fitted(generator, images, retrain=self.parameters["retrain"])
-        print(f"{name} (seed {generator.seed}): weights {artefact.source}.")
-        return trained
+        """Return `fitted` generators by name, each one for each seed 0, 1, …, all trained on the same images."""
+        labels = {name: [f"{name} (seed {seed})" for seed in range(num_seeds)] for name in names}
+        wanted = {
+            label: (self.generator(name, seed), images) for name in names for seed, label in enumerate(labels[name])
+        }
+        trained = self.fitted(wanted)
+        return {name: [trained[label] for label in labels[name]] for name in names}
 
     @staticmethod
-    def _announce_trainings(missing: Sequence[Generator], images: ImageSet) -> None:
+    def _announce_trainings(missing: Sequence[tuple[Generator, ImageSet]]) -> None:
         """Say which generators will be trained and how long it will take, from a few steps of each kind."""
-        counts = Counter(generator.name for generator in missing)
-        kinds = {generator.name: generator for generator in missing}
-        seconds = sum(count * kinds[name].estimate_seconds(images) for name, count in counts.items())
-        listed = ", ".join(f"{count} x {name} ({kinds[name].config.num_steps} steps)" for name, count in counts.items())
+        missing = [pair for pair in missing if pair[0].config.num_steps >= ANNOUNCED_FROM]
+        if not missing:
+            return
+        kinds = {(generator.name, generator.config.num_steps): (generator, images) for generator, images in missing}
+        counts = Counter((generator.name, generator.config.num_steps) for generator, _ in missing)
+        seconds = sum(counts[kind] * generator.estimate_seconds(images) for kind, (generator, images) in kinds.items())
+        listed = ", ".join(f"{count} x {name} ({steps} steps)" for (name, steps), count in counts.items())
         duration = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
         announce(f"Training {listed}: about {duration} in all. Interrupted, it goes on where it stood.")
 
     def live_training(self, name: str, images: ImageSet) -> Generator:
         """Return a generator trained live for the scale's few `live_steps`, to be looked at and thrown away."""
         self.audit.check(f"live training of {name}", images)
-        generator = self._generator(name, self.seed, self.settings.live_steps)
+        generator = self.generator(name, self.seed, self.settings.live_steps)
         with self.timed(f"live training of {name}"):
             generator.fit(images)
         print(f"Trained {name} live for {generator.log.num_steps} steps, in {generator.log.seconds:.0f} s.")
         return generator
-
-    def _generator(self, name: str, seed: int, num_steps: int | None = None) -> Generator:
-        """Create a generator of the run's scale, or of num_steps, in either case cut at max_steps."""
-        generator = generators.create(name, scale=self.scale, seed=seed, num_steps=num_steps)
-        limit = self.parameters["max_steps"] or generator.config.num_steps
-        return generators.create(name, scale=self.scale, seed=seed, num_steps=min(limit, generator.config.num_steps))
 
     @property
     def unfinished(self) -> Path:
@@ -153,7 +164,7 @@ class Run:
             "notebook": self.notebook,
             "parameters": self.parameters,
             "settings": asdict(self.settings),
-            "classifier": asdict(CLASSIFIERS[self.scale]),
+            "classifier": asdict(self.classifier),
             "seeds": self.seeds,
             "outputs": self.outputs,
             "main": self.main,
@@ -190,7 +201,8 @@ def start_run(
     None = from the scale. output_dir: folder of the results (a relative one hangs on the repository), None =
     figures/<notebook>/<scale>. retrain: train even what is at hand. max_steps: cut every training, None = do not.
     own: the notebook's own parameters. choices: the values that one of them may take. lists: the values of which one
-    of them is a list without repeats, None = all. num_generator_seeds, where declared, is 1 to num_seeds.
+    of them is a list without repeats, None = all. num_generator_seeds, where declared, is 1 to num_seeds;
+    classifier_init one of classification.INITIAL_WEIGHTS, None = from the scale.
 
     Raises ValueError for an unknown parameter that papermill injected, and for a value of the wrong type or range.
     """

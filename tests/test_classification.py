@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from conftest import make_blobs
 
-from nbutils import classification, training
+from nbutils import classification, training, weights
 from nbutils.augmentation import Plain, append
-from nbutils.classification import CLASSIFIERS, ClassifierConfig, build_network, train_classifier
+from nbutils.backbone import start_from_backbone
+from nbutils.classification import CLASSIFIERS, ClassifierConfig, build_network, config_at, train_classifier
 from nbutils.datasets import Splits
 from nbutils.scales import SCALES
 
@@ -88,9 +90,60 @@ def test_an_interrupted_classifier_ends_in_the_same_weights(splits, tmp_path, mo
 def test_every_scale_builds(scale):
     config = CLASSIFIERS[scale]
     with torch.device("meta"):
-        network = build_network(replace(config, pretrained=False), num_classes=3, channels=1).eval()
+        network = build_network(replace(config, initial_weights="scratch"), num_classes=3, channels=1).eval()
         size = config.input_size or 32
         assert network(torch.zeros(1, 1, size, size)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_prior_is_loaded_but_for_the_last_layer(channels):
+    config = config_at("demo")
+    assert config.initial_weights == "prior"
+    network, prior = build_network(config, 3, channels), weights.load_state_dict("prior-backbone")
+    assert network.head.fc.out_features == 3
+    kept = {name: value for name, value in network.state_dict().items() if name.startswith("stages.")}
+    assert len(kept) > 50
+    assert all(torch.equal(value, prior[name].to(value.dtype)) for name, value in kept.items())
+    first = prior["stem.conv.weight"].float()
+    assert torch.equal(network.stem.conv.weight, first if channels == 3 else first.sum(1, keepdim=True))
+
+
+def test_grey_images_look_to_the_prior_like_the_same_in_colour():
+    torch.manual_seed(0)
+    images = torch.rand(2, 1, 32, 32) * 2 - 1
+    grey, colour = (build_network(config_at("demo"), 3, channels).eval() for channels in (1, 3))
+    with torch.inference_mode():
+        expected = colour.forward_features(images.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(grey.forward_features(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_without_a_prior_is_refused():
+    with pytest.raises(ValueError, match="no prior of the network 'vgg16', only of test_byobnet, resnet18; let it"):
+        config_at("paper", "prior")
+
+
+def test_a_prior_that_is_not_shipped_is_asked_for_with_the_command_that_trains_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(weights, "PRIORS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="python -m nbutils train-prior backbone-gpu"):
+        build_network(config_at("gpu"), 3, 1)
+
+
+def test_weights_of_another_network_are_refused():
+    network = timm.create_model("test_resnet", num_classes=3, in_chans=1)
+    with pytest.raises(ValueError, match="The weights do not fit the network"):
+        start_from_backbone(network, "prior-backbone", 1)
+
+
+def test_the_key_holds_the_priors_checksum(splits, monkeypatch):
+    arguments = Plain(splits.train), splits.val
+    scratch, prior = (classification.classifier_key(*arguments, config_at("demo", init)) for init in ("scratch", None))
+    assert "prior" not in scratch
+    assert prior["prior"] == weights.checksum("prior-backbone")
+
+
+def test_unknown_initial_weights_are_named():
+    with pytest.raises(ValueError, match=r"Unknown classifier_init 'imagnet'.*Did you mean 'imagenet'"):
+        config_at("demo", "imagnet")
 
 
 def test_pretrained_networks_get_images_normalised_as_they_were_trained():

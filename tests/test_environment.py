@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,13 @@ TEN = {
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYERS = (
     "scales", "seeds", "files", "results", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
-    "weights", "models", "training", "generators", "priors", "augmentation", "imbalance", "online", "metrics",
-    "classification", "comparison", "oracle", "features", "embedding", "placement", "verdicts", "papers", "figures",
-    "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
+    "weights", "models", "training", "backbone", "generators", "priors", "augmentation", "imbalance", "online",
+    "metrics", "classification", "comparison", "oracle", "features", "fidelity", "embedding", "placement", "verdicts",
+    "papers", "figures", "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip
+
+
+MODULES = sorted(Path(nbutils.__file__).parent.rglob("*.py"))
 
 
 def names(requirements):
@@ -50,6 +54,21 @@ def test_every_dependency_has_a_lower_and_an_upper_bound():
     assert unbounded == []
 
 
+def test_whatever_the_package_imports_is_a_dependency_of_its_own():
+    trees = [ast.parse(path.read_text()) for path in MODULES]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    top = {name.split(".")[0] for name in imported} - set(sys.stdlib_module_names) - {"nbutils"}
+    comes_from = packages_distributions()
+    optional = PROJECT["optional-dependencies"]["datasets"]
+    declared = {re.sub("[-_.]+", "-", name) for name in names([*PROJECT["dependencies"], *optional])}
+    missing = {
+        name for name in top if not {re.sub("[-_.]+", "-", d.lower()) for d in comes_from.get(name, [name])} & declared
+    }
+    assert missing == set()
+
+
 def imported_modules(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "nbutils":
@@ -57,9 +76,6 @@ def imported_modules(path):
             yield from [parts[0]] if parts else [alias.name for alias in node.names]
         elif isinstance(node, ast.Import):
             yield from [a.name.split(".")[1] for a in node.names if a.name.startswith("nbutils.")]
-
-
-MODULES = sorted(Path(nbutils.__file__).parent.rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -104,3 +120,11 @@ def test_the_readme_tells_the_verdicts_of_the_evidence_runs():
     ]
     readme = (ROOT / "README.md").read_text().splitlines()
     assert [line for line in readme if line.endswith((" replicated |", " inconclusive |"))] == rows
+
+
+def test_the_shipped_priors_are_those_of_the_code():
+    from nbutils import priors, weights
+
+    shipped = [folder.name for folder in weights.PRIORS.iterdir()]
+    assert set(shipped) <= set(priors.names())
+    assert [name for name in shipped if not priors.get(name).is_shipped()] == []

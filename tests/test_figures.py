@@ -7,7 +7,17 @@ import pytest
 from conftest import make_blobs
 
 from nbutils.embedding import embed
-from nbutils.figures import class_grid, embedding, embedding_panels, score_bars, tile, training_curve
+from nbutils.figures import (
+    captioned,
+    class_grid,
+    embedding,
+    embedding_panels,
+    lines,
+    score_bars,
+    snapshots,
+    tile,
+    training_curve,
+)
 from nbutils.placement import PointCloud
 
 
@@ -85,3 +95,26 @@ def test_embeddings_separate_clusters_and_repeat_however_many_are_computed_at_on
 def test_an_unknown_embedding_is_refused():
     with pytest.raises(ValueError, match="Unknown embedding 'pca'"):
         embed({"a": cloud().features}, "pca", seed=0)
+
+
+def test_captions_stand_below_their_images():
+    images = np.zeros((3, 3, 8, 8), np.uint8)
+    fig = captioned(images, ["a red disc", "a very long caption " * 5, "cells"], columns=2)
+    texts = [ax.texts[0].get_text() for ax in fig.axes if ax.texts]
+    assert texts[0] == "a red disc"
+    assert "\n" in texts[1]
+    assert len(fig.axes) == 4
+
+
+def test_snapshots_have_a_column_for_each_step_and_a_row_for_each_class():
+    drawn = {0: np.zeros((2, 1, 8, 8), np.uint8), 300: np.full((2, 1, 8, 8), 255, np.uint8)}
+    fig = snapshots(drawn, ["a", "b"])
+    assert [ax.get_title() for ax in fig.axes] == ["0 steps", "300 steps", "", ""]
+    assert [int(ax.images[0].get_array().max()) for ax in fig.axes] == [0, 255, 0, 255]
+
+
+def test_lines_show_the_mean_at_each_size():
+    table = pd.DataFrame({"n": [100, 100, 1000], "fd": [1.0, 3.0, 5.0], "start": ["prior", "prior", "prior"]})
+    ax = lines(table, "n", "fd", "start", plt.subplots()[1])
+    assert ax.lines[0].get_ydata().tolist() == [2, 5]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["100", "1000"]

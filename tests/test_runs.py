@@ -163,3 +163,9 @@ def test_a_generator_gets_no_held_out_image_and_max_steps_cuts_it(run, splits):
     trained = run.fitted_generators(["dcgan"], splits.train, num_seeds=2)
     assert [generator.card["config"]["num_steps"] for generator in trained["dcgan"]] == [2, 2]
     assert run.live_training("dcgan", splits.train).card["config"]["num_steps"] == 2
+
+
+@pytest.mark.parametrize("value", [[], "100", 100, [100, 100], [0], [30.5]])
+def test_training_images_are_a_list_of_counts(value):
+    with pytest.raises(ValueError, match="training_images must be a list of whole numbers from 1 without repeats"):
+        start_run("02_test", **PARAMETERS, training_images=value)
