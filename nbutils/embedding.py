@@ -14,16 +14,18 @@ from nbutils.scales import choose
 
 PERPLEXITY = 30
 PRINCIPAL_COMPONENTS = 30
+PARALLEL_FROM = 2000  # points in all; fewer are embedded before another process has started
 
 
 def embed(features: Mapping[str, np.ndarray], method: str, seed: int) -> dict[str, np.ndarray]:
     """Return a 2-D embedding, (N, 2) float, of each array of features (N, D) float, all of its rows fitted together.
 
     method: "tsne" or "umap". Features are standardised and reduced to 30 principal components first. Each embedding is
-    computed by one thread, as many at once as there are processors. Raises ValueError for another method.
+    computed by one thread, many points as many at once as there are processors. Raises ValueError for another method.
     """
     fit = choose("embedding", method, {"tsne": _tsne, "umap": _umap})
-    with parallel_config("loky", n_jobs=min(cpu_count(), len(features)), inner_max_num_threads=1):
+    jobs = min(cpu_count(), len(features)) if sum(map(len, features.values())) >= PARALLEL_FROM else 1
+    with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
         found = Parallel(return_as="generator")(delayed(_embedded)(fit, rows, seed) for rows in features.values())
         shown = progress(found, description=method, total=len(features), unit="embedding")
         return dict(zip(features, shown, strict=True))

@@ -51,7 +51,7 @@ class RunScale:
 
 
 RUN_SCALES = {
-    "smoke": RunScale(image_size=16, num_seeds=2, live_steps=4, points=60, threads=1),
+    "smoke": RunScale(image_size=16, num_seeds=2, live_steps=4, points=24, threads=1),
     "demo": RunScale(image_size=32, num_seeds=3, live_steps=200, points=600),
     "gpu": RunScale(image_size=64, num_seeds=5, live_steps=500, points=600),
     "paper": RunScale(image_size=256, num_seeds=5, live_steps=500, points=600),

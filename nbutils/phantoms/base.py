@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 import torch
+from joblib import Parallel, delayed
 
 from nbutils.images import ImageSet, check_image_size, resize
 from nbutils.progress import progress
@@ -85,7 +87,8 @@ def render_modality(
     labels = np.repeat(np.arange(modality.num_classes), asked)
     images = np.empty((len(labels), modality.channels, image_size, image_size), dtype=np.uint8)
     patients = np.empty(len(labels), dtype=np.int64)
-    for rows, label, first in _chunks(asked):
+
+    def draw(rows: slice, label: int, first: int) -> None:
         # always a whole chunk, because the last bit of a matrix product depends on how many there are in a batch
         numbers = _patients(modality, key, label, first + CHUNK)[first:]
         patient = Draws([_generator(f"{key} patient {number}") for number in numbers])
@@ -93,6 +96,9 @@ def render_modality(
         drawn = modality.draw(label, patient, image, canvas_size(image_size))
         count = rows.stop - rows.start
         images[rows], patients[rows] = resize(drawn[:count], image_size), numbers[:count]
+
+    with Parallel(joblib.cpu_count(), prefer="threads") as parallel:
+        parallel(delayed(draw)(*chunk) for chunk in _chunks(asked))
     origin = f"phantom:{modality.name} v{modality.version} {split} size={image_size} seed={seed}"
     if counts is not None:
         origin += f" counts={'/'.join(map(str, asked))}"
