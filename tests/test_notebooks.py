@@ -11,7 +11,7 @@ import papermill
 import pytest
 
 from nbutils import papers
-from nbutils.classification import CLASSIFIERS
+from nbutils.classification import config_at
 from nbutils.files import ROOT, read_json
 from nbutils.results import output_folder
 from nbutils.runner import find_notebook, run_notebook
@@ -44,7 +44,7 @@ def test_the_skeleton(notebook):
 
 def test_the_committed_results_come_from_the_settings_of_the_code():
     for path in (ROOT / "figures").glob("*/demo/run.json"):
-        assert read_json(path)["classifier"] == json.loads(json.dumps(asdict(CLASSIFIERS["demo"]))), path
+        assert read_json(path)["classifier"] == json.loads(json.dumps(asdict(config_at("demo")))), path
 
 
 def test_cells_are_short_and_define_nothing(notebook):
