@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
-EVIDENCE = ["30_genmix_classification", "31_genmix_tsne"]
+EVIDENCE = ["02_prior_or_scratch", "30_genmix_classification", "31_genmix_tsne"]
 
 
 def asked(name, default):

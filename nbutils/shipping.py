@@ -2,9 +2,13 @@
 
 from nbutils import datasets, generators, oracle
 from nbutils.artefacts import ship
+from nbutils.generators.diffusion import RANDOM
+from nbutils.images import ImageSet
 from nbutils.scales import RUN_SCALES
 
 SCALE = "demo"
+FEW_IMAGES = (100, 300)
+"""Sizes of the thinned training sets on which notebook 02 compares the prior with scratch, beside the whole one."""
 
 
 def ship_all(dataset: str, seeds: int = 1) -> None:
@@ -25,3 +29,15 @@ def ship_all(dataset: str, seeds: int = 1) -> None:
             _, artefact = generators.fitted(generator, train)
             folder = ship("generator", generator.key(train)) if seed == 0 else artefact.path
             print(f"{name} seed {seed}: {folder.name}", flush=True)
+        ship_starts(train, seed)
+
+
+def ship_starts(train: ImageSet, seed: int) -> None:
+    """Train, or find, the diffusion models of notebook 02: from the prior and from scratch, on few images and all."""
+    for count in (*FEW_IMAGES, len(train)):
+        images = train.thinned(count, seed=0)
+        for start in (None, RANDOM):
+            generator = generators.create("diffusion", scale=SCALE, seed=seed, initial_weights=start)
+            _, artefact = generators.fitted(generator, images)
+            folder = ship("generator", generator.key(images)) if seed == 0 else artefact.path
+            print(f"diffusion from {start or 'the prior'}, {count} images, seed {seed}: {folder.name}", flush=True)

@@ -30,7 +30,13 @@ def toy_backbone():
 
 def toy_autoencoder(aligned_with=None, **changes):
     needs = {"backbone": toy_backbone()} | ({"aligned_with": aligned_with} if aligned_with else {})
-    widths = {"widths": (8, 8, 16), "latent_channels": 2, "image_size": 16, "adversarial_from": 0.5}
+    widths = {
+        "widths": (8, 8, 16),
+        "latent_channels": 2,
+        "image_size": 16,
+        "adversarial_from": 0.5,
+        "discriminator_warmup": 1,
+    }
     return priors.Autoencoder("autoencoder", priors.AutoencoderRecipe(**SMALL | widths | changes), needs)
 
 
@@ -234,9 +240,23 @@ def test_the_decoders_step_leaves_the_discriminator_to_its_own():
     images = torch.rand(4, 3, 16, 16) * 2 - 1
     method.step(2, images)
     assert all(torch.equal(value, before[name]) for name, value in method.modules["discriminator"].named_parameters())
-    scalars = method.step(3, images)  # half of the six steps are done: the discriminator joins
-    assert {"adversarial", "discriminator"} <= set(scalars)
+    learning = method.step(
+        3, images
+    )  # half of the six steps are done: the discriminator learns, and a step later tells
+    assert "discriminator" in learning
+    assert "adversarial" not in learning
+    assert {"adversarial", "discriminator"} <= set(method.step(4, images))
     assert any((value != before[name]).any() for name, value in method.modules["discriminator"].named_parameters())
+
+
+def test_from_the_discriminator_on_the_autoencoder_learns_slower():
+    network = backbone.load_backbone(toy_backbone().folder())
+    method = kl.AutoencoderMethod(toy_autoencoder(adversarial_learning_rate=1e-5, cooldown=0.0).recipe, network)
+    images, rates = torch.rand(4, 3, 16, 16) * 2 - 1, []
+    for step in (2, 3):
+        method.step(step, images)
+        rates.append([method.optimizers[name].param_groups[0]["lr"] for name in ("autoencoder", "discriminator")])
+    assert rates == [[1e-3, 1e-3], [1e-5, 1e-3]]
 
 
 def test_what_the_autoencoder_rebuilds_does_not_depend_on_the_batch():

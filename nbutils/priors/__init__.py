@@ -18,13 +18,19 @@ _BACKBONE = Backbone(
 )
 _AUTOENCODER_64 = Autoencoder(
     "autoencoder-64",
-    AutoencoderRecipe(num_images=100_000, num_steps=6_000, batch_size=16, learning_rate=1e-3),
+    AutoencoderRecipe(num_images=100_000, num_steps=6_000, batch_size=16, learning_rate=1e-3, cooldown=0.35),
     {"backbone": _BACKBONE},
 )
 _AUTOENCODER_32 = Autoencoder(
     "autoencoder-32",
     AutoencoderRecipe(
-        num_images=100_000, num_steps=6_000, batch_size=16, learning_rate=1e-3, image_size=32, widths=(32, 64, 96)
+        num_images=100_000,
+        num_steps=6_000,
+        batch_size=16,
+        learning_rate=1e-3,
+        cooldown=0.35,
+        image_size=32,
+        widths=(32, 64, 96),
     ),
     {"backbone": _BACKBONE, "aligned_with": _AUTOENCODER_64},
 )

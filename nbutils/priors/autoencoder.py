@@ -1,7 +1,7 @@
 """The KL autoencoder of latent diffusion (Rombach et al. 2022), on diffusers' AutoencoderKL, trained on the corpus."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,11 @@ class AutoencoderRecipe(Recipe):
     perceptual_weight: of the perceptual distance, beside the mean absolute error.
     kl_weight: of the latents' divergence from a normal distribution, per value of the image, so that it means the same
         at each size. Rombach et al. have 1e-6 here; ours keeps the latents of a short training near each other.
-    adversarial_from: share of the steps after which the patch discriminator joins; its weight is chosen so that the
-        gradients in the last layer have `adversarial_weight` times the length of the rest.
+    adversarial_from: share of the steps after which the patch discriminator learns; `discriminator_warmup` steps later
+        the autoencoder listens to it. Its weight is chosen so that the gradients in the last layer have
+        `adversarial_weight` times the length of the rest.
+    adversarial_learning_rate: the autoencoder's from then on, before pacing; the discriminator's is `learning_rate`. An
+        autoencoder that learns as fast escapes the discriminator before it knows anything, and only loses by it.
     alignment_weight: of the squared distance to the latents of the same scenes in the autoencoder that this one is
         aligned with, so that one diffusion model serves both; unused without one.
     ema_decay: of the weights' moving average, which is what is kept.
@@ -46,8 +49,10 @@ class AutoencoderRecipe(Recipe):
     norm_groups: int = 8
     perceptual_weight: float = 1.0
     kl_weight: float = 0.01
-    adversarial_from: float = 0.7
+    adversarial_from: float = 0.65
+    discriminator_warmup: int = 100
     adversarial_weight: float = 0.5
+    adversarial_learning_rate: float = 2e-4
     alignment_weight: float = 1.0
     ema_decay: float = 0.999
 
@@ -111,8 +116,10 @@ class AutoencoderMethod(Method):
     def step(self, step: int, images: Tensor, latents: Tensor | None = None) -> dict[str, Tensor]:
         """Do one step on images (B, 3, S, S) -1..1; latents: (B, C, h, w) float to be aligned with, None = none."""
         recipe, autoencoder = self.recipe, self.modules["autoencoder"]
-        for optimizer in self.optimizers.values():
-            set_learning_rate(optimizer, step, recipe)
+        adversarial_steps = step - int(recipe.adversarial_from * recipe.num_steps)
+        slow = replace(recipe, learning_rate=recipe.adversarial_learning_rate)
+        set_learning_rate(self.optimizers["autoencoder"], step, recipe if adversarial_steps < 0 else slow)
+        set_learning_rate(self.optimizers["discriminator"], step, recipe)
         with autocast():
             posterior = autoencoder.encode(images).latent_dist
             rebuilt = autoencoder.decode(posterior.sample()).sample
@@ -129,12 +136,11 @@ class AutoencoderMethod(Method):
             if latents is not None:
                 scalars["alignment"] = F.mse_loss(posterior.mean.float(), latents)
                 loss = loss + recipe.alignment_weight * scalars["alignment"]
-            adversarial = step >= recipe.adversarial_from * recipe.num_steps
-            if adversarial:
+            if adversarial_steps >= recipe.discriminator_warmup:
                 scalars["adversarial"] = -self.modules["discriminator"](rebuilt).mean()
                 loss = loss + self._balance(loss, scalars["adversarial"]) * scalars["adversarial"]
         self._descend("autoencoder", loss)
-        if adversarial:
+        if adversarial_steps >= 0:
             scalars["discriminator"] = self._discriminate(images, rebuilt.detach())
         return {name: value.detach() for name, value in scalars.items()}
 
