@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from nbutils.images import ImageSet
+
+# torch notes down its constructors when a device context is first used. Some loaders put wrappers in their place for a
+# while: noted down then, torch.ones would ignore torch.device("meta") in all later tests.
+with torch.device("cpu"):
+    torch.ones(1)
 
 
 @pytest.fixture(autouse=True)
