@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from nbutils import backbone, corpus, generators, priors, weights
+from nbutils import backbone, corpus, generators, pipelines, priors, weights
 from nbutils.files import read_json
 from nbutils.priors import autoencoder as kl
 from nbutils.priors import backbone as reading
@@ -162,7 +162,7 @@ def test_latents_have_unit_variance_at_the_scale_of_the_config():
     prior = toy_autoencoder()
     loaded = prior.load()
     moments = torch.from_numpy(prior.latents(48))
-    latents = kl.sampled(moments, torch.Generator().manual_seed(0)) * loaded.config.scaling_factor
+    latents = pipelines.sampled(moments, torch.Generator().manual_seed(0)) * loaded.config.scaling_factor
     assert float(latents.std()) == pytest.approx(1, abs=0.05)
     assert moments.shape == (48, 4, 4, 4)
 
@@ -261,21 +261,21 @@ def test_from_the_discriminator_on_the_autoencoder_learns_slower():
 
 def test_what_the_autoencoder_rebuilds_does_not_depend_on_the_batch():
     images = corpus.render(5, 16).images
-    whole, parts = (kl.reconstruct(toy_autoencoder().load(), images, size) for size in (5, 2))
+    whole, parts = (pipelines.reconstruct(toy_autoencoder().load(), images, size) for size in (5, 2))
     assert whole.shape == images.shape
     assert whole.dtype == np.uint8
     assert np.abs(whole.astype(int) - parts).max() <= 1
 
 
 def test_each_sample_is_its_seeds_and_its_captions():
-    pipeline = text_to_image.load_pipeline(toy_text_to_image().folder() / "pipeline")
-    one = text_to_image.generate(pipeline, ["a red disc"] * 3, [5, 6, 5], num_steps=2)
+    pipeline = pipelines.load_pipeline(toy_text_to_image().folder() / "pipeline")
+    one = pipelines.generate(pipeline, ["a red disc"] * 3, [5, 6, 5], num_steps=2)
     assert one.shape == (3, 3, 16, 16)
     np.testing.assert_array_equal(one[0], one[2])
     assert (one[0] != one[1]).any()
-    alone = text_to_image.generate(pipeline, ["a red disc"], [6], num_steps=2)
+    alone = pipelines.generate(pipeline, ["a red disc"], [6], num_steps=2)
     assert np.abs(alone[0].astype(int) - one[1]).max() <= 1
-    other = text_to_image.generate(pipeline, ["blue stripes"], [6], num_steps=2, guidance_scale=20.0)
+    other = pipelines.generate(pipeline, ["blue stripes"], [6], num_steps=2, guidance_scale=20.0)
     assert (other[0] != one[1]).any()
 
 

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from nbutils.artefacts import cached
 from nbutils.backbone import load_backbone
-from nbutils.images import to_float, to_uint8
+from nbutils.images import to_float
+from nbutils.pipelines import encode, load_autoencoder, sampled
 from nbutils.priors.base import Prior, Recipe, corpus_images
 from nbutils.seeds import derive_seed
-from nbutils.training import BatchOrder, Method, TrainingLog, autocast, device, placed, set_learning_rate, train
+from nbutils.training import BatchOrder, Method, TrainingLog, autocast, device, set_learning_rate, train
 
 AUTOENCODER = "vae"
 STATISTICS_IMAGES = 2000
@@ -205,8 +206,7 @@ class Autoencoder(Prior):
 
     def load(self) -> AutoencoderKL:
         """Return the trained autoencoder, frozen, in float32 on the device."""
-        autoencoder = AutoencoderKL.from_pretrained(self.folder() / AUTOENCODER, dtype=torch.float32)
-        return placed(autoencoder.eval().requires_grad_(False), memory_format=torch.channels_last)
+        return load_autoencoder(self.folder() / AUTOENCODER)
 
     def latents(self, count: int) -> np.ndarray:
         """Return means and log-variances, (count, 2 C, h, w) float16, of the first images of the corpus, cached."""
@@ -217,26 +217,3 @@ class Autoencoder(Prior):
 
         key = {"autoencoder": self.key(), "count": count}
         return np.load(cached("corpus-latents", key, build).path / "moments.npy", allow_pickle=False)
-
-
-def encode(autoencoder: AutoencoderKL, images: np.ndarray, batch_size: int = 256) -> Tensor:
-    """Return the latents' means and log-variances, (N, 2 C, h, w) float16 on the CPU, of uint8 images (N, 3, S, S)."""
-    chunks = np.array_split(images, max(1, -(-len(images) // batch_size)))
-    with torch.inference_mode(), autocast():
-        parts = [autoencoder.encode(to_float(chunk).to(device())).latent_dist.parameters.cpu() for chunk in chunks]
-    return torch.cat([part.half() for part in parts])
-
-
-def sampled(moments: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw latents (B, C, h, w) float32 from means and log-variances (B, 2 C, h, w), not yet scaled."""
-    mean, log_variance = moments.float().chunk(2, dim=1)
-    noise = torch.randn(mean.shape, generator=generator)
-    return mean + noise.to(mean.device) * (0.5 * log_variance.clamp(-30, 20)).exp()
-
-
-def reconstruct(autoencoder: AutoencoderKL, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Return what is left of uint8 images (N, 3, S, S) after encoding (to the mean latent) and decoding, likewise."""
-    chunks = encode(autoencoder, images, batch_size).chunk(2, dim=1)[0].split(batch_size)
-    with torch.inference_mode(), autocast():
-        decoded = [autoencoder.decode(chunk.float().to(device())).sample.float().cpu() for chunk in chunks]
-    return to_uint8(torch.cat(decoded))

@@ -1,23 +1,20 @@
 """The text-conditional latent diffusion prior, kept as a folder of diffusers' StableDiffusionPipeline."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
 
 from nbutils import corpus
-from nbutils.images import to_uint8
 from nbutils.models.diffusion_loss import spread_time_steps
-from nbutils.priors.autoencoder import sampled
+from nbutils.pipelines import sampled
 from nbutils.priors.base import Prior, Recipe, corpus_texts
 from nbutils.priors.text import build_text_encoder, build_tokenizer
-from nbutils.progress import progress
-from nbutils.seeds import derive_seed, seeded_normal
+from nbutils.seeds import derive_seed
 from nbutils.training import BatchOrder, Method, TrainingLog, autocast, device, set_learning_rate, train
 
 NOISE_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -141,39 +138,3 @@ class TextToImage(Prior):
             return latents.to(device()), torch.where(dropped, empty, tokens[rows]).to(device())
 
         return batch
-
-
-def load_pipeline(folder: Path) -> StableDiffusionPipeline:
-    """Return a pipeline in float32 on the device, silent; folder: of a prior, or of Stable Diffusion."""
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, safety_checker=None)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device())
-
-
-def generate(
-    pipeline: StableDiffusionPipeline,
-    captions: Sequence[str],
-    seeds: Sequence[int],
-    guidance_scale: float = 3.0,
-    num_steps: int = 20,
-    batch_size: int = 64,
-) -> np.ndarray:
-    """Draw an image for each caption, (N, 3, S, S) uint8; all noise of image i is from seeds[i].
-
-    guidance_scale: of classifier-free guidance, 1 = none. num_steps: of the pipeline's sampler.
-    """
-    size = pipeline.unet.config.sample_size
-    latents = seeded_normal(list(seeds), (pipeline.unet.config.in_channels, size, size))
-    parts = []
-    for first in progress(range(0, len(captions), batch_size), description="text to image", unit="batch"):
-        part = slice(first, first + batch_size)
-        with torch.inference_mode():  # in float32: under autocast the sampler would round the image at every step
-            drawn = pipeline(
-                list(captions[part]),
-                latents=latents[part].to(device()),
-                guidance_scale=guidance_scale,
-                num_inference_steps=num_steps,
-                output_type="pt",
-            ).images  # (B, 3, S, S) float 0..1
-        parts.append(to_uint8(drawn * 2 - 1))
-    return np.concatenate(parts)
