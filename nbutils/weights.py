@@ -1,7 +1,8 @@
 """Pre-trained weights: shipped with the repository, in a local folder, or on the hub; read without executing anything.
 
 A name of PRETRAINED is looked for in data/weights/priors, then in the folder of published weights. Other names are ids
-of the Hugging Face hub, "hub:owner/name@commit" or "hub:owner/name@commit:file", pinned by the commit's hash.
+of the Hugging Face hub, "hub:owner/name@commit" or "hub:owner/name@commit:file", pinned by the commit's hash, or paths,
+"folder:PATH".
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from nbutils.scales import choose
 FOLDER_VARIABLE = "NBUTILS_WEIGHTS"
 PRIORS = ROOT / "data" / "weights" / "priors"
 PRIOR_CARD = "prior.json"  # of each folder there
-HUB = "hub:"
+HUB, FOLDER = "hub:", "folder:"
 HUB_ID = re.compile(r"hub:([^/@:\s]+/[^/@:\s]+)@([0-9a-f]{40})(?::(\S+))?")
 SAFE_FILES = ["*.safetensors", "*.json", "*.txt"]
 
@@ -90,13 +91,18 @@ def paper_folder() -> Path:
 
 
 def locate(name: str) -> Path:
-    """Return the path, checked, of the file or folder of weights that a name of PRETRAINED or a hub id means.
+    """Return the path, checked, of the file or folder of weights that a name of PRETRAINED, a hub id or a path means.
 
     Raises ValueError for an unknown name, a hub id without a commit, or a file that is not the published one;
     FileNotFoundError, with what to fetch and where to put it, if it is missing.
     """
     if name.startswith(HUB):
         return _fetched(name)
+    if name.startswith(FOLDER):
+        path = Path(name.removeprefix(FOLDER))
+        if not path.exists():
+            raise FileNotFoundError(f"There are no weights at {path}, which {name!r} asks for.")
+        return path
     known = choose("pre-trained weights", name, PRETRAINED)
     for folder in (PRIORS, paper_folder()):
         path = folder / known.path
@@ -171,20 +177,28 @@ def _checksum_of(path: Path, status: tuple) -> str:
 def load_state_dict(name: str) -> Mapping[str, Tensor]:
     """Read a file of weights as a state dict, on the CPU, executing nothing that is in it.
 
-    Raises what `locate` raises, and ValueError for a file that is cut off or holds anything but named tensors.
+    Raises what `locate` and `read_safely` raise, and ValueError for a file that holds anything but named tensors.
     """
     path = locate(name)
+    state = read_safely(path)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} must hold a state dict (names and tensors), found {type(state).__name__}.")
+    return state
+
+
+def read_safely(path: Path) -> object:
+    """Return what a file of tensors holds, .safetensors or else torch's own, on the CPU; nothing in it is executed.
+
+    Raises ValueError for a file that is cut off or holds more than tensors, numbers, texts and their containers.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         # Maps the file instead of reading it, which torch's older format does not allow.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except (SafetensorError, EOFError, IndexError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} cannot be read as weights, and nothing in it was executed: {reason}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} must hold a state dict (names and tensors), found {type(state).__name__}.")
-    return state
 
 
 def save_half(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -18,6 +18,7 @@ _REGISTRY = {
     "stylegan": "stylegan.StyleGAN",
     "stylegan2-ada": "stylegan2_ada.StyleGAN2ADA",
     "diffusion": "diffusion.Diffusion",
+    "textual-inversion": "textual_inversion.TextualInversion",
 }
 
 

@@ -31,12 +31,12 @@ def scheduler_arguments(schedule: str, num_timesteps: int, prediction: str) -> d
     }
 
 
-def spread_time_steps(count: int, num_timesteps: int) -> Tensor:
+def spread_time_steps(count: int, num_timesteps: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw time steps (count,) int64 on the CPU, each uniform but all of them spread evenly over 0..T-1.
 
-    A batch that misses no part of the noise scale gives a steadier gradient.
+    A batch that misses no part of the noise scale gives a steadier gradient. generator: None = torch's random state.
     """
-    spread = (torch.arange(count) / count + torch.rand(())) % 1.0
+    spread = (torch.arange(count) / count + torch.rand((), generator=generator)) % 1.0
     return (spread * num_timesteps).long()
 
 
