@@ -32,6 +32,12 @@ def dermoscopy():
     return few("dermoscopy", "test", each=16, image_size=64)
 
 
+@pytest.fixture(scope="module")
+def prostate():
+    """48 slices of the prostate of each class, rendered once."""
+    return few("prostate", "test", each=48, image_size=64)
+
+
 def middle(images: np.ndarray) -> np.ndarray:
     """Return the mean of the middle ninth of each image, (N, C), where lesions lie."""
     third = images.shape[-1] // 3
@@ -62,6 +68,11 @@ def test_dermoscopy_has_the_frequencies_of_ham10000():
         assert counts.min() >= 10
         common = ham / ham.sum() * total > 10
         np.testing.assert_allclose(counts[common], (ham / ham.sum() * total)[common], rtol=0.07)
+
+
+def test_prostate_has_the_counts_of_the_paper():
+    counts = phantoms.modality("prostate").counts
+    assert counts == {"train": (100, 100), "val": (100, 100), "test": (100, 100)}
 
 
 def test_without_counts_a_split_has_its_own_size(monkeypatch):
@@ -156,6 +167,42 @@ def test_photographs_of_one_lesion_resemble_each_other(dermoscopy):
     repeated = [group for group in np.unique(dermoscopy.groups) if (dermoscopy.groups == group).sum() > 1]
     within = np.mean([colour[dermoscopy.groups == group].var(0, ddof=1).sum() for group in repeated])
     assert within < between / 4
+
+
+def test_the_pelvis_looks_as_its_sequences_show_it(prostate):
+    """Fat is bright on T2W and suppressed in the echo-planar images; the gland lights up on these."""
+    t2w, adc, dwi = np.moveaxis(prostate.images.astype(float), 1, 0)
+    fat = (t2w > np.quantile(t2w, 0.7, axis=(1, 2), keepdims=True)) & (adc < 10)
+    assert fat.mean() > 0.1, "bright on T2W, and nothing to measure diffusion on"
+    assert np.median(dwi[fat]) < np.median(dwi[~fat])
+    gland = middle(prostate.images)
+    assert (gland[:, 2] > dwi.mean((1, 2))).mean() > 0.95
+    assert (gland[:, 1] > adc.mean((1, 2))).mean() > 0.95
+
+
+def test_tumours_of_the_prostate_differ_as_a_radiologist_says(prostate):
+    """Where DWI is brightest in the gland, ADC is darker and T2W no brighter if there is a tumour."""
+    t2w, adc, dwi = np.moveaxis(prostate.images[:, :, 20:44, 20:44].astype(float), 1, 0).reshape(3, 96, -1)
+    brightest = dwi.argmax(1)[:, None]
+    positive = prostate.labels == prostate.class_names.index("positive")
+
+    def there(channel):
+        """Return how far that point stands out of the gland, in its standard deviations, (negative, positive)."""
+        contrast = (np.take_along_axis(channel, brightest, 1)[:, 0] - channel.mean(1)) / channel.std(1)
+        return contrast[~positive].mean(), contrast[positive].mean()
+
+    for channel, margin in ((dwi, -0.3), (adc, 0.3), (t2w, 0.0)):
+        negative, tumour = there(channel)
+        assert tumour < negative - margin
+
+
+def test_studies_of_one_patient_show_the_same_pelvis(prostate):
+    t2w = prostate.images[:, 0].astype(float).reshape(len(prostate), -1)
+    alike = np.corrcoef(t2w)
+    same = prostate.groups[:, None] == prostate.groups[None]
+    apart = ~np.eye(len(prostate), dtype=bool)
+    assert (same & apart).any()
+    assert alike[same & apart].mean() > alike[~same].mean() + 0.1
 
 
 def test_unknown_names_say_what_is_allowed():

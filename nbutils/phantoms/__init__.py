@@ -6,7 +6,7 @@ A further modality is one module with a `Modality` and one line in MODALITIES.
 from collections.abc import Sequence
 
 from nbutils.images import ImageSet
-from nbutils.phantoms import dermoscopy, liver
+from nbutils.phantoms import dermoscopy, liver, prostate
 from nbutils.phantoms.base import SPLITS, Modality, render_modality
 from nbutils.scales import choose
 
@@ -15,6 +15,7 @@ __all__ = ["SPLITS", "Modality", "modality", "names", "render"]
 MODALITIES = {
     "dermoscopy": dermoscopy.MODALITY,
     "liver": liver.MODALITY,
+    "prostate": prostate.MODALITY,
 }
 
 
