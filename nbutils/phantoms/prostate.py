@@ -281,7 +281,7 @@ def _nodules(maps: torch.Tensor, zones: Zones, frame: Frame, patient: Draws) -> 
         nodule_x, nodule_y, nodule_radius, nodule_seen = parts
         distance = (frame.x - nodule_x).square_().add_((frame.y - nodule_y).square_()).sqrt_()
         distance = distance.div_(nodule_radius).add_(1e6 * (1 - nodule_seen))
-        index[distance < nearest] = nodule
+        index = torch.where(distance < nearest, nodule, index)
         nearest = torch.minimum(nearest, distance)
     stromal = patient.chance(0.35, (most,))
     signal = patient.uniform(0.5, 1.0, (most,)) * (1 - stromal) + patient.uniform(0.18, 0.34, (most,)) * stromal
