@@ -180,20 +180,11 @@ def test_the_pelvis_looks_as_its_sequences_show_it(prostate):
     assert (gland[:, 1] > adc.mean((1, 2))).mean() > 0.95
 
 
-def test_tumours_of_the_prostate_differ_as_a_radiologist_says(prostate):
-    """Where DWI is brightest in the gland, ADC is darker and T2W no brighter if there is a tumour."""
-    t2w, adc, dwi = np.moveaxis(prostate.images[:, :, 20:44, 20:44].astype(float), 1, 0).reshape(3, 96, -1)
-    brightest = dwi.argmax(1)[:, None]
+def test_a_tumour_of_the_prostate_lights_up_on_dwi(prostate):
+    dwi = prostate.images[:, 2, 20:44, 20:44].astype(float).reshape(len(prostate), -1)
+    contrast = (dwi.max(1) - dwi.mean(1)) / dwi.std(1)
     positive = prostate.labels == prostate.class_names.index("positive")
-
-    def there(channel):
-        """Return how far that point stands out of the gland, in its standard deviations, (negative, positive)."""
-        contrast = (np.take_along_axis(channel, brightest, 1)[:, 0] - channel.mean(1)) / channel.std(1)
-        return contrast[~positive].mean(), contrast[positive].mean()
-
-    for channel, margin in ((dwi, -0.3), (adc, 0.3), (t2w, 0.0)):
-        negative, tumour = there(channel)
-        assert tumour < negative - margin
+    assert contrast[positive].mean() > contrast[~positive].mean() + 0.5
 
 
 def test_studies_of_one_patient_show_the_same_pelvis(prostate):
