@@ -6,13 +6,14 @@ A further modality is one module with a `Modality` and one line in MODALITIES.
 from collections.abc import Sequence
 
 from nbutils.images import ImageSet
-from nbutils.phantoms import dermoscopy, liver, prostate
+from nbutils.phantoms import chest, dermoscopy, liver, prostate
 from nbutils.phantoms.base import SPLITS, Modality, render_modality
 from nbutils.scales import choose
 
 __all__ = ["SPLITS", "Modality", "modality", "names", "render"]
 
 MODALITIES = {
+    "chest": chest.MODALITY,
     "dermoscopy": dermoscopy.MODALITY,
     "liver": liver.MODALITY,
     "prostate": prostate.MODALITY,
