@@ -50,7 +50,7 @@ class Scene(View):
     inflation: torch.Tensor  # part of the lungs that is air, 0..1
     ratio: torch.Tensor  # cardiothoracic ratio
     aerated: torch.Tensor  # (B, N, N) part of the lungs' air that fluid or exudate has left there, 0..1
-    bronchi: torch.Tensor  # how clearly the airways stand out in consolidated lung, 0..1
+    bronchi: torch.Tensor  # (B, N, N) or (B, 1, 1) how clearly air in the airways stands out, 0..1
 
 
 def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
@@ -75,7 +75,7 @@ def _body(patient: Draws) -> Body:
         chest=per_image(patient.normal(13.6, 0.6)) - 0.9 * female,
         wall=1.8 + 3.2 * stout + per_image(patient.uniform(-0.4, 0.4)),
         thick=19.5 + 6 * stout + per_image(patient.normal(0, 0.8)),
-        ratio=per_image(patient.uniform(0.40, 0.49)),
+        ratio=per_image(patient.uniform(0.40, 0.50)),
         lie=per_image(patient.normal(0.62, 0.1)) - 0.15 * stout,
         mediastinum=per_image(patient.uniform(2.3, 3.4)),
         ribs=per_image(patient.normal(2.2, 0.08)),
@@ -96,7 +96,7 @@ def _scene(body: Body, image: Draws, canvas: int) -> Scene:
         domes=torch.stack([right, right + image.normal(1.3, 0.5)], -1),
         turn=per_image(image.normal(0, 0.6)),
         inflation=per_image(0.62 + 0.14 * breath),
-        ratio=body.ratio + 0.05 * per_image(1 - breath),
+        ratio=body.ratio + 0.04 * per_image(1 - breath),
         aerated=torch.ones(len(breath), len(line), len(line)),
         bronchi=torch.zeros(len(breath), 1, 1),
     )
@@ -108,7 +108,7 @@ def _no_finding(scene: Scene, patient: Draws, image: Draws) -> None:
 
 def _cardiomegaly(scene: Scene, patient: Draws, image: Draws) -> None:
     """Widen the heart beyond half of the chest."""
-    scene.ratio = scene.ratio + per_image(patient.uniform(0.09, 0.2))
+    scene.ratio = scene.ratio + per_image(patient.uniform(0.13, 0.18))
 
 
 def _effusion(scene: Scene, patient: Draws, image: Draws) -> None:
@@ -139,8 +139,9 @@ def _pneumonia(scene: Scene, patient: Draws, image: Draws) -> None:
     blobs = scene.splats(places.flatten(1, 2), size, shown)
     rough = smooth_field(image, 9, len(scene.line)) + 0.7 * smooth_field(image, 22, len(scene.line))
     patches = smoothstep(blobs * (1 + 0.35 * rough), 0.1, per_image(image.uniform(0.9, 1.6)))
-    scene.aerated = scene.aerated * (1 - per_image(image.uniform(0.25, 0.9)) * patches)
-    scene.bronchi = per_image(image.chance(0.5) * image.uniform(0.3, 1.0))
+    exudate = per_image(image.uniform(0.25, 0.9)) * patches
+    scene.aerated = scene.aerated * (1 - exudate)
+    scene.bronchi = per_image(image.chance(0.5) * image.uniform(0.3, 1.0)) * exudate
 
 
 FINDINGS = (_no_finding, _cardiomegaly, _effusion, _pneumonia)
@@ -155,12 +156,10 @@ def _attenuation(body: Body, scene: Scene, image: Draws) -> torch.Tensor:
     """Return the line integral of the attenuation through the patient, (B, N, N)."""
     lungs = (_lungs(body, scene) - _heart(body, scene) - _mediastinum(body, scene)).clamp_min_(0)
     tree = _tree(scene, image)
-    exudate = 1 - scene.aerated
-    texture = 1 + 0.05 * smooth_field(image, 30, len(scene.line))
-    air = scene.inflation * (lungs - 2.2 * tree).clamp_min(0) * scene.aerated * texture
-    air = air + scene.bronchi * exudate * torch.minimum(1.2 * tree, lungs)
-    air = air + _airways(scene) + _stomach(scene, image)
-    water = (_trunk(body, scene) + _breasts(body, scene) - air).clamp_min(0)
+    texture = smooth_field(image, 30, len(scene.line)).mul_(0.05).add_(1)
+    air = torch.sub(lungs, tree, alpha=2.2).clamp_min_(0).mul_(scene.aerated).mul_(texture).mul_(scene.inflation)
+    air.add_(torch.minimum(lungs, tree).mul_(scene.bronchi)).add_(_airways(scene)).add_(_stomach(scene, image))
+    water = _trunk(body, scene).add_(_breasts(body, scene)).sub_(air).clamp_min_(0)
     return WATER * water + BONE * body.bone * _bones(body, scene, image)
 
 
@@ -169,9 +168,8 @@ def _trunk(body: Body, scene: Scene) -> torch.Tensor:
     out, y = scene.x.abs(), scene.y
     half = body.chest + body.wall + 2.5 * smoothstep(-y, -3.0, 7.0)
     shoulder = -16.5 + 7.5 * (out / half).square()  # cm: the line from neck to shoulder
-    trunk = (
-        body.thick * _chord((out / half).square().square()) * (1 - (1 - (y - shoulder) / 9).clamp(0, 1).square()).sqrt()
-    )
+    top = _chord((1 - (y - shoulder) / 9).clamp_(0, 1).square_())
+    trunk = body.thick * _chord((out / half).square_().square_()) * top
     neck = 0.6 * body.thick * _chord((out / 6.5).square())
     arm = (out - half - 2.5) / 4.5
     arms = 10 * _chord(arm.square() + ((-6 - y).clamp_min(0) / 4.5).square())
@@ -216,8 +214,9 @@ def _heart(body: Body, scene: Scene) -> torch.Tensor:
     height = long * (sin.square() + (slim * cos).square()).sqrt()
     x = scene.x - 0.34 * half - scene.turn
     y = scene.y - (per_image(scene.domes[:, 1]) + 2.2 - height)
-    u, v = (cos * x + sin * y) / long, (cos * y - sin * x) / (slim * long)
-    return 2.2 * slim * long * _chord((u.square() + v.square()).square())
+    cos, sin = cos / long, sin / long
+    u, v = cos * x + sin * y, (cos * y - sin * x).div_(slim)
+    return 2.2 * slim * long * _chord(u.square_().add_(v.square_()).square_())
 
 
 def _mediastinum(body: Body, scene: Scene) -> torch.Tensor:
@@ -230,12 +229,14 @@ def _mediastinum(body: Body, scene: Scene) -> torch.Tensor:
 
 
 def _airways(scene: Scene) -> torch.Tensor:
-    """Return the thickness of the air in the trachea and the main bronchi, cm."""
-    x, y = scene.x + 0.2 - 0.3 * scene.turn, scene.y
-    below = (y + 4.2).clamp_min(0)  # cm below the carina
-    branch = (x.abs() - below * torch.where(x > 0, 1.3, 0.8)).abs()
-    radius = 1.05 - 0.4 * smoothstep(below, 0.0, 1.0)
-    return 1.7 * radius * _chord((branch / radius).square()) * (1 - smoothstep(below, 1.5, 3.5))
+    """Return the thickness of the air in the trachea and the two main bronchi, cm."""
+    start = torch.tensor([[-0.2, -18.0], [-0.2, -4.6], [-0.2, -4.6]])
+    end = torch.tensor([[-0.2, -4.2], [-3.2, -0.9], [3.9, -1.6]])
+    t = torch.linspace(0, 1, 20)[:, None]
+    paths = start[:, None] * (1 - t) + end[:, None] * t  # (3, 20, 2)
+    aside = 0.3 * scene.turn[..., None] * torch.tensor([1.0, 0.0])
+    radii = torch.tensor([0.95, 0.6, 0.55])[:, None].expand(len(aside), -1, 20)
+    return scene.cords(paths + aside, radii)
 
 
 def _stomach(scene: Scene, image: Draws) -> torch.Tensor:
@@ -247,7 +248,7 @@ def _stomach(scene: Scene, image: Draws) -> torch.Tensor:
 
 def _tree(scene: Scene, image: Draws) -> torch.Tensor:
     """Return the thickness of the vessels that branch from both hila into the lungs, cm."""
-    trunks, length = 6, 18
+    trunks, length = 6, 15
     fan = torch.linspace(-1.2, 1.25, trunks) + image.normal(0, 0.12, (2, trunks))  # up to down
     right, left = math.pi - fan[:, 0], fan[:, 1]
     heading = torch.cat([right, left], 1)  # (B, 12)
@@ -278,8 +279,8 @@ def _bones(body: Body, scene: Scene, image: Draws) -> torch.Tensor:
 
 def _row(position: torch.Tensor) -> torch.Tensor:
     """Return the profile of a row of ribs, 0..1, at a position counted in ribs; they are hollow, so rims are denser."""
-    away = ((position - position.round().clamp_(0, NUM_RIBS - 1)) / 0.3).square_()
-    return _chord(away) * (0.75 + 0.35 * away)
+    away = position.sub(position.round().clamp_(0, NUM_RIBS - 1)).square_().mul_(1 / 0.3**2)
+    return _chord(away).mul_(away.mul_(0.35).add_(0.75))
 
 
 def _spine(scene: Scene) -> torch.Tensor:
@@ -290,11 +291,12 @@ def _spine(scene: Scene) -> torch.Tensor:
 
 def _clavicles(scene: Scene, image: Draws) -> torch.Tensor:
     """Return the thickness of the clavicles, cm: two S-shaped bars over the apices."""
-    out = scene.x.abs() - 0.6 * scene.turn * scene.x.sign()
-    lift, slope = per_image(image.normal(-8.6, 0.6)), per_image(image.uniform(0.08, 0.3))
-    middle = lift - slope * out - 0.55 * torch.sin((out - 2) * (2 * math.pi / 15))
-    bar = ((scene.y - middle) / 0.62).square()
-    return 1.5 * _chord(bar) * smoothstep(out, 1.6, 2.4) * (1 - smoothstep(out, 15.5, 16.5))
+    out = torch.linspace(2, 16, 32)
+    lift, slope = image.normal(-8.6, 0.6)[:, None], image.uniform(0.08, 0.3)[:, None]
+    y = lift - slope * out - 0.55 * torch.sin((out - 2) * (2 * math.pi / 15))  # (B, 32)
+    x = torch.tensor([-1.0, 1.0])[:, None] * out + 0.6 * scene.turn  # (B, 2, 32)
+    paths = torch.stack([x, y[:, None].expand_as(x)], -1)
+    return scene.cords(paths, torch.full(x.shape, 0.65)).mul_(1.3)
 
 
 def _shoulders(body: Body, scene: Scene, image: Draws) -> torch.Tensor:
