@@ -6,7 +6,7 @@ A further modality is one module with a `Modality` and one line in MODALITIES.
 from collections.abc import Sequence
 
 from nbutils.images import ImageSet
-from nbutils.phantoms import chest, dermoscopy, liver, prostate
+from nbutils.phantoms import chest, dermoscopy, histology, liver, prostate
 from nbutils.phantoms.base import SPLITS, Modality, render_modality
 from nbutils.scales import choose
 
@@ -17,6 +17,7 @@ MODALITIES = {
     "dermoscopy": dermoscopy.MODALITY,
     "liver": liver.MODALITY,
     "prostate": prostate.MODALITY,
+    "histology": histology.MODALITY,
 }
 
 
