@@ -43,6 +43,11 @@ def chest():
     return few("chest", "test", each=24, image_size=64)
 
 
+def histology():
+    """32 patches of normal and 32 of metastatic lymph node, rendered once."""
+    return few("histology", "test", each=32, image_size=64)
+
+
 def middle(images: np.ndarray) -> np.ndarray:
     """Return the mean of the middle ninth of each image, (N, C), where lesions lie."""
     third = images.shape[-1] // 3
@@ -240,6 +245,39 @@ def test_radiographs_of_a_patient_resemble_each_other(chest):
     same_patient = chest.groups[:, None] == chest.groups
     np.fill_diagonal(same_patient, False)
     assert alike[same_class & same_patient].mean() > alike[same_class & ~same_patient].mean() + 0.005
+
+
+def nuclear_colour(images: np.ndarray) -> np.ndarray:
+    """Return the mean colour of the darkest tenth of each image's pixels, (N, 3): the nuclei."""
+    flat = images.reshape(*images.shape[:2], -1).astype(float)
+    darkest = flat[:, 1].argsort(axis=1)[:, None, : flat.shape[-1] // 10]
+    return np.take_along_axis(flat, darkest, axis=2).mean(2)
+
+
+def test_lymph_nodes_are_stained_with_haematoxylin_and_eosin(histology):
+    """Blue nuclei on pink: both stains absorb green most, haematoxylin absorbs more red than eosin."""
+    red, green, blue = histology.images.mean((2, 3)).T
+    assert (green < np.minimum(red, blue)).mean() > 0.9
+    nuclei = nuclear_colour(histology.images)
+    assert (nuclei[:, 0] / nuclei[:, 2] < red / blue).mean() > 0.95
+
+
+def test_lymph_nodes_differ_as_a_pathologist_says(histology):
+    """A metastasis has larger nuclei, so that pixels 4 um apart are alike, and pinker cytoplasm."""
+    inside = histology.images[:, :, 21:-21, 21:-21].astype(float)
+    green = inside[:, 1] - inside[:, 1].mean((1, 2), keepdims=True)
+    alike = (green[:, :, 3:] * green[:, :, :-3]).mean((1, 2)) / green.var((1, 2))
+    pink = middle(histology.images)[:, 0] / middle(histology.images)[:, 2]
+    normal, metastasis = (histology.labels == label for label in range(2))
+    assert np.median(alike[metastasis]) > np.median(alike[normal]) + 0.1
+    assert np.median(pink[metastasis]) > np.median(pink[normal]) + 0.03
+
+
+def test_a_patient_is_stained_in_one_laboratory(histology):
+    colour = nuclear_colour(histology.images)
+    repeated = [group for group in np.unique(histology.groups) if (histology.groups == group).sum() > 1]
+    within = np.mean([colour[histology.groups == group].var(0, ddof=1).sum() for group in repeated])
+    assert within < colour.var(0).sum() / 2
 
 
 def test_unknown_names_say_what_is_allowed():

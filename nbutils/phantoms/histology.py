@@ -97,6 +97,7 @@ class Tissue:
     large: torch.Tensor  # germinal centre, histiocytes or tumour
     fibre: torch.Tensor
     empty: torch.Tensor  # where light passes: fat, lumen, cleft
+    fibrous: torch.Tensor  # (B,) whether there may be fibres: drawn, not seen, to be the same on every canvas
     along: torch.Tensor  # (B,) direction of the fibres
 
     def rows(self, chosen: torch.Tensor) -> "Tissue":
@@ -114,7 +115,7 @@ def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
     haematoxylin = haematoxylin + _lymphocytes(tissue, habit, size, image, line)
     stains = torch.stack([haematoxylin, eosin], 1)  # (B, 2, N, N)
     stains = _large_cells(stains, tissue, habit, size, image, line)
-    stains = in_some(tissue.fibre.amax((1, 2)) > 0.05, partial(_fibres, line), stains, tissue, image)
+    stains = in_some(tissue.fibrous, partial(_fibres, line), stains, tissue, image)
     stains = in_some(image.chance(0.15), partial(_vessel, line), stains, image)
     stains = in_some(image.chance(0.05), partial(_folded, line), stains, image)
     picture = scan(stains.clamp_min_(0), slide, image, line)
@@ -138,15 +139,16 @@ def _tissue(label: int, kind: torch.Tensor, habit: Habit, image: Draws, line) ->
     tumour = per_image((kind == 2).float())
     seen = torch.ones_like(tumour) if label == METASTASIS else torch.maximum(tumour, per_image(image.chance(0.6)))
     # stroma round a tumour and between its nests
-    scar = per_image(image.chance(0.3)) * smoothstep(shape, 0.95, 1.05) * (1 - smoothstep(shape, 1.2, 1.4))
+    scarred, septate = image.chance(0.3), image.chance(0.4)
+    scar = per_image(scarred) * smoothstep(shape, 0.95, 1.05) * (1 - smoothstep(shape, 1.2, 1.4))
     septum = 1 - smoothstep(smooth_field(image, 4, pixels).abs(), 0.12, 0.3)
-    fibre = torch.maximum(scar, per_image(image.chance(0.4)) * inside * septum) * tumour
+    fibre = torch.maximum(scar, per_image(septate) * inside * septum) * tumour
     lumens = per_image(image.chance(0.3)) * tumour * inside * smoothstep(smooth_field(image, 5, pixels), 1.1, 1.25)
     clefts = per_image(image.chance(0.3)) * (1 - smoothstep(smooth_field(image, 4, pixels).abs(), 0.03, 0.14))
     empty = torch.maximum(lumens, 0.8 * clefts * (1 - inside * tumour))
     # the border of the node, or a trabecula: a band of fibres, with fat beyond it
     along, edge = image.uniform(0, 2 * math.pi), image.chance(0.25)
-    depth = _across(along + math.pi / 2, image.uniform(8, 50), line) + 5 * smooth_field(image, 4, pixels)
+    depth = _across(along + math.pi / 2, image.uniform(14, 50), line) + 5 * smooth_field(image, 4, pixels)
     outside = per_image(edge) * smoothstep(depth, -1, 1)
     beyond = outside * smoothstep(depth - per_image(image.uniform(6, 30)), -1, 1)
     vacuoles = beyond * in_some(edge, partial(_vacuoles, line), torch.zeros_like(beyond), image)
@@ -154,6 +156,7 @@ def _tissue(label: int, kind: torch.Tensor, habit: Habit, image: Draws, line) ->
         large=inside * seen * (1 - fibre) * (1 - outside),
         fibre=torch.maximum(fibre, outside) * (1 - vacuoles),
         empty=torch.maximum(empty * (1 - outside), vacuoles),
+        fibrous=edge + (scarred + septate) * tumour[:, 0, 0],
         along=along,
     )
 
@@ -172,7 +175,7 @@ def _across(angle: torch.Tensor, offset: torch.Tensor, line: torch.Tensor) -> to
 def _region(label: int, kind: torch.Tensor, habit: Habit, image: Draws, line: torch.Tensor) -> torch.Tensor:
     """Return the distance from the middle of the large cells, (B, N, N): 1 on their border."""
     radius = habit.radius[:, 0, 0]
-    angle, away = image.uniform(0, 2 * math.pi), image.uniform(0, 0.75) * radius
+    angle, away = image.uniform(0, 2 * math.pi), image.uniform(0, 0.6) * radius
     beside = (kind == 2) & (label != METASTASIS)
     away = torch.where(beside, 1.5 * radius + 24, away)
     x = (line[None, None, :] - per_image(away * angle.cos())) / habit.radius
@@ -255,8 +258,11 @@ def _fibres(line: torch.Tensor, stains: torch.Tensor, tissue: Tissue, image: Dra
 
 def _vessel(line: torch.Tensor, stains: torch.Tensor, image: Draws) -> torch.Tensor:
     """Cut a small vessel across: a pink wall round plasma and red cells."""
-    centre, radius = per_image(image.uniform(-40, 40, (2,))), per_image(image.uniform(7, 16))
-    x, y = torch.broadcast_tensors(line[None, None, :] - centre[..., 0], line[None, :, None] - centre[..., 1])
+    angle, away = image.uniform(0, 2 * math.pi), image.uniform(30, 52)  # not over the middle, which the label is about
+    radius = per_image(image.uniform(7, 16))
+    x = line[None, None, :] - per_image(away * angle.cos())
+    y = line[None, :, None] - per_image(away * angle.sin())
+    x, y = torch.broadcast_tensors(x, y)
     shape = outline(x / radius, y / radius, image, image.uniform(1, 2.2), image.uniform(0.02, 0.06))
     inside, wall = 1 - smoothstep(shape, 0.9, 1.05), 1 - smoothstep(shape, 1.2, 1.45)
     on = lattice(image, line, image.uniform(5.5, 7.0), 5.5)
@@ -271,6 +277,7 @@ def _vessel(line: torch.Tensor, stains: torch.Tensor, image: Draws) -> torch.Ten
 
 
 def _folded(line: torch.Tensor, stains: torch.Tensor, image: Draws) -> torch.Tensor:
+    """Fold the section."""
     return stains * fold(image, line)[:, None]
 
 
@@ -280,7 +287,7 @@ MODALITY = Modality(
     class_names=("normal", "metastasis"),
     channels=3,
     counts={"train": (100, 100), "val": (100, 100), "test": (100, 100)},  # the textual-inversion paper, section 3.3.3
-    images_per_patient=(0.25, 0.25, 0.2, 0.15, 0.15),
-    shared_patients=0.5,
+    images_per_patient=(0.45, 0.25, 0.15, 0.1, 0.05),
+    shared_patients=0.3,
     draw=draw,
 )
