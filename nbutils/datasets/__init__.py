@@ -20,6 +20,9 @@ FORMS = {
     "folder": ("folder:PATH",),
     "medmnist": ("medmnist:NAME", "medmnist:PATH.npz"),
     "liver": ("liver", "liver:PATH"),
+    "picai": ("picai:PATH",),
+    "chexpert": ("chexpert:PATH",),
+    "pcam": ("pcam:PATH",),
 }
 """How a data set of each kind is asked for; the kind is also the name of the module that reads it."""
 
@@ -34,7 +37,8 @@ def load(name: str, image_size: int = 32, seed: int = 0, duplicates: str = "erro
     """Load a data set as train, val and test, resized once to image_size pixels.
 
     name: one of `names()`, with a path or a MedMNIST name filled in.
-    seed: of the phantom's random numbers; of the split where the data set comes without one; else without effect.
+    seed: of the phantom's random numbers; of the sample that is drawn from a large data set; of the split where the
+        data set comes without one; else without effect.
     duplicates: what to do with identical images in different splits: "error" stops with the counts; "drop" removes
         them from train (and from val if the other one is in test), with all images of their group, and notes it.
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from nbutils.datasets.assembly import PATIENTS_UNKNOWN, Collection, assemble, digest
+from nbutils.datasets.layout import data_folder
 from nbutils.datasets.pictures import SUFFIXES, read_picture, to_square
 from nbutils.datasets.splits import Splits
 from nbutils.datasets.tables import read_table
@@ -43,7 +44,7 @@ def load(where: str, image_size: int, seed: int, duplicates: str) -> Splits:
 
     Grey if all images are grey, else RGB. Raises ValueError for folders or files that do not fit.
     """
-    root = _root(where)
+    root = data_folder(where, "folder:PATH", "class folders, or of train and test")
     files, notes = _list_files(root)
     ids = np.array([file.path.relative_to(root).as_posix() for file in files])
     groups, group_notes = _groups(root, ids)
@@ -55,14 +56,6 @@ def load(where: str, image_size: int, seed: int, duplicates: str) -> Splits:
     splits = np.array([file.split or "train" for file in files])
     notes = (*group_notes, *notes, *pixel_notes)
     return assemble(Collection(images, digests, splits, ids, notes), seed, duplicates)
-
-
-def _root(where: str) -> Path:
-    root = Path(where).expanduser()
-    if not where or not root.is_dir():
-        what = f"No folder at '{root.absolute()}'" if where else "No folder given"
-        raise ValueError(f"{what}; folder:PATH takes a folder of class folders, or of train and test.")
-    return root
 
 
 def _list_files(root: Path) -> tuple[list[ImageFile], list[str]]:

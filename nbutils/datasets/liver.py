@@ -19,6 +19,7 @@ from torchvision.transforms import v2
 from nbutils.datasets.assembly import Collection, assemble, digest
 from nbutils.datasets.splits import SPLITS, Splits
 from nbutils.datasets.tables import read_table
+from nbutils.datasets.volumes import read_volume, simpleitk
 from nbutils.files import ROOT
 from nbutils.images import ImageSet
 from nbutils.phantoms.liver import WINDOW_HU
@@ -183,35 +184,12 @@ def _checked_patch(volume, inside: np.ndarray, spacing, lesion_id: str, mask_pat
 
 def _read_pair(volume_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     """Read volume and mask as (Z, Y, X), axial slices first, and the in-plane spacing (columns, rows) in mm."""
-    volume, mask = _read_volume(volume_path), _read_volume(mask_path)
+    volume, mask = read_volume(volume_path), read_volume(mask_path)
     for what in ("Size", "Spacing", "Origin", "Direction"):
         found = [getattr(image, f"Get{what}")() for image in (volume, mask)]
         if not np.allclose(*found, atol=1e-3):
             raise ValueError(
                 f"{mask_path} does not lie on {volume_path}: {what.lower()} {found[1]}, needed {found[0]}."
             )
-    as_array = _simpleitk().GetArrayFromImage
+    as_array = simpleitk().GetArrayFromImage
     return as_array(volume), as_array(mask), volume.GetSpacing()[:2]
-
-
-def _read_volume(path: Path):
-    """Read a volume and turn its axes to left, posterior, superior, so that every patch is seen from below."""
-    sitk = _simpleitk()
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise ValueError(f"Cannot read the volume {path}: {str(error).splitlines()[-1]}") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise ValueError(f"{path} must be a scalar 3-D volume, found {image.GetDimension()}-D.")
-    return sitk.DICOMOrient(image, "LPS")
-
-
-def _simpleitk():
-    """Import SimpleITK, which only this data set needs."""
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise ImportError(
-            'liver: reads its volumes with SimpleITK, which is not installed: pip install -e ".[datasets]"'
-        ) from error
-    return SimpleITK
