@@ -19,7 +19,7 @@ def row(patient, view="AP", study=1, **observations):
 
 
 def write_table(folder, rows):
-    table = pd.DataFrame(rows, columns=COLUMNS).fillna("")
+    table = pd.DataFrame([{**dict.fromkeys(COLUMNS, ""), **row} for row in rows])
     table.to_csv(folder / "train.csv", index=False)
 
 
