@@ -211,7 +211,10 @@ def test_empty_gland_and_flat_modality(tmp_path):
 
 @pytest.mark.parametrize("kind", ["image", "delineation"])
 def test_file_cut_off(tmp_path, kind):
+    """Of a .gz file whose header is whole, SimpleITK alone would return zeros for what is cut off."""
     write_case(tmp_path, "1_1000001")
+    noise = np.random.default_rng(0).integers(0, 6, SHAPE, dtype=np.uint8)
+    write_volume(delineation_path(tmp_path, "1_1000001"), noise)
     image, label = picai._image_path(tmp_path, "1_1000001", "t2w"), delineation_path(tmp_path, "1_1000001")
     path = image if kind == "image" else label
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
