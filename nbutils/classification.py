@@ -1,7 +1,7 @@
 """Classifiers from timm: train on a policy, select on validation."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,91 +18,14 @@ from nbutils.augmentation import Plain
 from nbutils.backbone import backbone_of, start_from_backbone
 from nbutils.files import atomic
 from nbutils.images import ImageSet, to_float
-from nbutils.metrics.classification import macro_f1
-from nbutils.scales import at_scale, choose
+from nbutils.metrics.classification import SELECTIONS
+from nbutils.protocols import ClassifierConfig
+from nbutils.scales import choose
 from nbutils.seeds import derive_seed
 from nbutils.training import Method, TrainingLog, autocast, device, train
 
 VERSION = 1
-INITIAL_WEIGHTS = ("scratch", "prior", "imagenet")
 WEIGHTS, CURVE = "weights.safetensors", "curve.csv"
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """What determines a classifier's training.
-
-    network: a timm model name. options: further arguments of timm.create_model, as (name, value) pairs.
-    initial_weights: one of INITIAL_WEIGHTS. "prior": the backbone that was trained on the corpus, of this very network
-        (one of backbone.BACKBONES); "imagenet": timm's (needs them on disk or a network), with images normalised as
-        these expect it, else they stay in -1..1; "scratch": random.
-    input_size: pixels the network sees, images are resized to it bilinearly; None = as the images are.
-    num_epochs: an epoch is as many steps as the *real* training set has batches, so that every arm of a table gets
-        the same number of steps however many synthetic images it has.
-    max_epoch_images: an epoch is no longer than this, so that demo stays short on large sets; None = no limit.
-    patience: epochs without a better validation score after which training stops.
-    """
-
-    network: str
-    num_epochs: int
-    batch_size: int
-    learning_rate: float
-    patience: int
-    options: tuple[tuple[str, object], ...] = ()
-    initial_weights: str = "scratch"
-    input_size: int | None = None
-    max_epoch_images: int | None = None
-    weight_decay: float = 0.0
-    predict_batch_size: int = 256
-
-
-CLASSIFIERS = {
-    "smoke": ClassifierConfig(
-        "test_byobnet",
-        num_epochs=1,
-        batch_size=64,
-        learning_rate=1e-3,
-        patience=1,
-        initial_weights="prior",
-        max_epoch_images=256,
-    ),
-    "demo": ClassifierConfig(
-        "test_byobnet",
-        num_epochs=16,
-        batch_size=64,
-        learning_rate=2e-3,
-        patience=8,
-        initial_weights="prior",
-        max_epoch_images=768,
-    ),
-    "gpu": ClassifierConfig(
-        "resnet18", num_epochs=40, batch_size=32, learning_rate=3e-4, patience=10, initial_weights="prior"
-    ),
-    # GenMix, Implementation Details; Adam, the input size and the selection score are our choices.
-    "paper": ClassifierConfig(
-        "vgg16",
-        num_epochs=100,
-        batch_size=8,
-        learning_rate=2e-4,
-        patience=20,
-        initial_weights="imagenet",
-        input_size=224,
-    ),
-}
-
-
-def config_at(scale: str, classifier_init: str | None = None) -> ClassifierConfig:
-    """Return the settings of a scale; classifier_init: other initial weights than the scale's, None = these.
-
-    Raises ValueError for an unknown scale, other initial weights than INITIAL_WEIGHTS, or a network without a prior.
-    """
-    config = at_scale(CLASSIFIERS, scale)
-    if classifier_init is not None:
-        choose("classifier_init", classifier_init, dict.fromkeys(INITIAL_WEIGHTS))
-        config = replace(config, initial_weights=classifier_init)
-    if config.initial_weights == "prior":
-        backbone_of(config.network)
-    return config
 
 
 class Classifier:
@@ -167,7 +90,7 @@ def build_network(config: ClassifierConfig, num_classes: int, channels: int) -> 
 
 
 class Training(Method):
-    """Cross-entropy training with Adam; after each epoch the validation macro-F1 decides what is kept."""
+    """Cross-entropy training with Adam; after each epoch a score on validation decides what is kept."""
 
     def __init__(self, network: nn.Module, config: ClassifierConfig, val: ImageSet, steps_per_epoch: int):
         optimizer = torch.optim.Adam(
@@ -175,6 +98,7 @@ class Training(Method):
         )
         super().__init__({"network": network}, {"adam": optimizer})
         self.config, self.val, self.steps_per_epoch = config, val, steps_per_epoch
+        self.selection = choose("selection score", config.selection, SELECTIONS)
         self.best_score, self.best_epoch, self.best_weights = -1.0, -1, network.state_dict()
 
     def step(self, step: int, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -186,15 +110,15 @@ class Training(Method):
         optimizer.step()
         scalars = {"loss": loss.detach()}
         if (step + 1) % self.steps_per_epoch == 0:
-            scalars["val_macro_f1"] = torch.tensor(self._select((step + 1) // self.steps_per_epoch))
+            scalars[f"val_{self.config.selection}"] = torch.tensor(self._select((step + 1) // self.steps_per_epoch))
         return scalars
 
     def _select(self, epoch: int) -> float:
         """Score the epoch on validation, keep its weights if it is the best, stop when patience has run out."""
         network = self.modules["network"]
-        predicted = Classifier(network, self.config).predict(self.val)
+        probabilities = Classifier(network, self.config).probabilities(self.val)
         network.train()
-        score = macro_f1(self.val.labels, predicted, self.val.num_classes)
+        score = self.selection(self.val.labels, probabilities)
         if score > self.best_score:
             self.best_score, self.best_epoch = score, epoch
             self.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
@@ -219,11 +143,13 @@ def train_classifier(
     checkpoint: Path | None = None,
     description: str = "classifier",
 ) -> Classifier:
-    """Train on a policy's batches, keep the epoch with the best validation macro-F1, and return it.
+    """Train on a policy's batches, keep the epoch with the best score on validation, and return it.
 
-    epoch_images: number of real training images, the length of an epoch. max_steps: stop earlier, None = do not.
+    epoch_images: number of real training images, the length of an epoch where the config does not fix it. max_steps:
+    stop earlier, None = do not.
     """
-    steps_per_epoch = -(-min(epoch_images, config.max_epoch_images or epoch_images) // config.batch_size)
+    epoch_images = min(epoch_images, config.max_epoch_images or epoch_images)
+    steps_per_epoch = config.epoch_steps or -(-epoch_images // config.batch_size)
     num_steps = min(config.num_epochs * steps_per_epoch, max_steps or config.num_epochs * steps_per_epoch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "classifier", "weights"))
@@ -237,7 +163,7 @@ def train_classifier(
 
 def classifier_key(policy: Plain, val: ImageSet, config: ClassifierConfig, **training) -> dict:
     """Return what determines a trained classifier, as JSON values: the key of its artefact."""
-    made_of = {"config": asdict(config), "policy": policy.key(), "val": val.fingerprint()}
+    made_of = {"config": config.key(), "policy": policy.key(), "val": val.fingerprint()}
     if config.initial_weights == "prior":
         made_of["prior"] = weights.checksum(backbone_of(config.network))
     return {"version": VERSION, **made_of, **training}

@@ -10,11 +10,12 @@ from joblib import Parallel, delayed, parallel_config
 
 from nbutils.artefacts import CACHE_VARIABLE, cache_folder, find
 from nbutils.augmentation import Plain
-from nbutils.classification import Classifier, ClassifierConfig, classifier_key, fitted_classifier
+from nbutils.classification import Classifier, classifier_key, fitted_classifier
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit
 from nbutils.metrics.classification import scores
 from nbutils.progress import PROGRESS_FILE, progress
+from nbutils.protocols import ClassifierConfig
 from nbutils.training import device
 
 Arms = Sequence[Mapping[str, Plain]]
@@ -126,8 +127,8 @@ def compare(arms: Arms, splits: Splits, config: ClassifierConfig, audit: LeakAud
     rarest = splits.train.class_names[int(splits.train.class_counts().argmin())]
     rows = []
     for job in trained.jobs:
-        predicted = trained.classifier(job).predict(splits.test)
-        found = scores(splits.test.labels, predicted, splits.test.class_names)
+        probabilities = trained.classifier(job).probabilities(splits.test)
+        found = scores(splits.test.labels, probabilities, splits.test.class_names)
         found["rarest_sensitivity"] = found[f"sensitivity:{rarest}"]
         rows.append({**vars(job), **found})
     return pd.DataFrame(rows)

@@ -1,7 +1,6 @@
 """The oracle reader: a classifier trained on tens of thousands of phantoms, to say what a synthetic image shows."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,13 @@ from nbutils.artefacts import cached
 from nbutils.augmentation import Plain
 from nbutils.classification import (
     Classifier,
-    ClassifierConfig,
     build_network,
     load_classifier,
     save_classifier,
     train_classifier,
 )
 from nbutils.images import ImageSet
+from nbutils.protocols import ClassifierConfig
 from nbutils.training import device
 
 IMAGE_SIZE = 32
@@ -43,7 +42,7 @@ def key(modality: str) -> dict:
         "version": phantoms.modality(modality).version,
         "image_size": IMAGE_SIZE,
         "images": TRAIN_IMAGES,
-        "config": asdict(CONFIG),
+        "config": CONFIG.key(),
     }
 
 

@@ -8,7 +8,8 @@ import torch
 from torch.nn.functional import one_hot
 
 from nbutils import generators
-from nbutils.classification import Training, build_network, config_at
+from nbutils.classification import Training, build_network
+from nbutils.protocols import CLASSIFIERS, config_at
 from nbutils.training import Method
 
 NUM_CLASSES, CHANNELS = 3, 1
@@ -18,13 +19,12 @@ BYTES_PER_PARAMETER = 34
 
 
 def build_all() -> pd.DataFrame:
-    """Build all generators and the classifier of the paper scale, print one line for each, and return the table.
+    """Build all generators and classifiers of the paper scale, print one line for each, and return the table.
 
     With random weights and a batch of two images where memory allows one step, else on the meta device (shapes only).
     """
     rows = [_checked(name, *_generator(name)) for name in generators.names()]
-    config = config_at("paper")
-    rows.append(_checked(config.network, _classifier, config.input_size))
+    rows += [_checked(*_classifier(paper)) for paper in CLASSIFIERS]
     return pd.DataFrame(rows)
 
 
@@ -34,10 +34,14 @@ def _generator(name: str):
     return lambda: generator.build(NUM_CLASSES, CHANNELS, size), size
 
 
-def _classifier() -> Method:
-    config = config_at("paper", "scratch")
-    network = build_network(config, NUM_CLASSES, CHANNELS)
-    return Training(network, config, val=None, steps_per_epoch=config.num_epochs)
+def _classifier(paper: str):
+    config = config_at("paper", "scratch", paper)
+
+    def build() -> Method:
+        network = build_network(config, NUM_CLASSES, CHANNELS)
+        return Training(network, config, val=None, steps_per_epoch=config.num_epochs)
+
+    return config.network, build, config.input_size
 
 
 def _checked(name: str, build, image_size: int) -> dict:

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from nbutils.augmentation import GenMix
-from nbutils.classification import ClassifierConfig
 from nbutils.comparison import Arms, Job, TrainedArms
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit
 from nbutils.images import ImageSet
 from nbutils.metrics.variety import variety
 from nbutils.progress import progress
+from nbutils.protocols import ClassifierConfig
 from nbutils.seeds import derive_seed
 
 

@@ -19,7 +19,6 @@ import torch
 from matplotlib.figure import Figure
 
 from nbutils import figures, generators
-from nbutils.classification import config_at
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit
 from nbutils.files import atomic, read_json, write_json
@@ -27,6 +26,7 @@ from nbutils.generators.base import Generator
 from nbutils.images import ImageSet
 from nbutils.parameters import checked, injected_names, refuse_unknown
 from nbutils.progress import announce
+from nbutils.protocols import config_at
 from nbutils.results import RECORD, last_line, output_folder
 from nbutils.scales import RUN_SCALES, SCALE_VARIABLE, at_scale
 
@@ -40,11 +40,11 @@ PACKAGES = ("torch", "torchvision", "timm", "diffusers", "scikit-learn", "umap-l
 class Run:
     """One run of a notebook; made by `start_run`, asked for everything that depends on parameters and folders."""
 
-    def __init__(self, notebook: str, parameters: dict, folder: Path):
-        self.notebook, self.parameters, self.folder = notebook, parameters, folder
+    def __init__(self, notebook: str, parameters: dict, folder: Path, paper: str):
+        self.notebook, self.parameters, self.folder, self.paper = notebook, parameters, folder, paper
         self.scale, self.seed = parameters["scale"], parameters["seed"]
         self.settings = at_scale(RUN_SCALES, self.scale)
-        self.classifier = config_at(self.scale, parameters.get("classifier_init"))
+        self.classifier = config_at(self.scale, parameters.get("classifier_init"), paper)
         self.seeds = [self.seed + i for i in range(parameters["num_seeds"])]
         self.timings: list[dict] = []
         self.outputs: list[str] = []
@@ -164,6 +164,7 @@ class Run:
             "notebook": self.notebook,
             "parameters": self.parameters,
             "settings": asdict(self.settings),
+            "paper": self.paper,
             "classifier": asdict(self.classifier),
             "seeds": self.seeds,
             "outputs": self.outputs,
@@ -190,6 +191,7 @@ def start_run(
     output_dir: str | None,
     retrain: bool,
     max_steps: int | None,
+    paper: str = "genmix",
     choices: Mapping[str, Sequence] | None = None,
     lists: Mapping[str, Sequence] | None = None,
     **own,
@@ -200,9 +202,10 @@ def start_run(
     overrides it. dataset: a name for datasets.load. seed: of the first classifier. num_seeds: classifiers per method,
     None = from the scale. output_dir: folder of the results (a relative one hangs on the repository), None =
     figures/<notebook>/<scale>. retrain: train even what is at hand. max_steps: cut every training, None = do not.
-    own: the notebook's own parameters. choices: the values that one of them may take. lists: the values of which one
-    of them is a list without repeats, None = all. num_generator_seeds, where declared, is 1 to num_seeds;
-    classifier_init one of classification.INITIAL_WEIGHTS, None = from the scale.
+    paper: whose classifier is trained, a key of protocols.CLASSIFIERS. own: the notebook's own parameters. choices: the
+    values that one of them may take. lists: the values of which one of them is a list without repeats, None = all.
+    num_generator_seeds, where declared, is 1 to num_seeds; classifier_init one of protocols.INITIAL_WEIGHTS, None =
+    from the scale.
 
     Raises ValueError for an unknown parameter that papermill injected, and for a value of the wrong type or range.
     """
@@ -214,7 +217,7 @@ def start_run(
     parameters = checked(parameters, settings.num_seeds, choices or {}, lists or {})
     torch.set_num_threads(int(os.environ.get(THREADS_VARIABLE) or min(settings.threads, joblib.cpu_count())))
     warnings.filterwarnings("ignore", module="umap|sklearn")
-    run = Run(notebook, parameters, output_folder(notebook, scale, output_dir))
+    run = Run(notebook, parameters, output_folder(notebook, scale, output_dir), paper)
     shutil.rmtree(run.unfinished, ignore_errors=True)
     run.unfinished.mkdir(parents=True)
     return run

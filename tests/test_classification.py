@@ -11,8 +11,9 @@ from conftest import make_blobs
 from nbutils import classification, training, weights
 from nbutils.augmentation import Plain, append
 from nbutils.backbone import start_from_backbone
-from nbutils.classification import CLASSIFIERS, ClassifierConfig, build_network, config_at, train_classifier
+from nbutils.classification import build_network, train_classifier
 from nbutils.datasets import Splits
+from nbutils.protocols import CLASSIFIERS, ClassifierConfig, config_at
 from nbutils.scales import SCALES
 
 CONFIG = ClassifierConfig(network="test_resnet", num_epochs=4, batch_size=16, learning_rate=3e-3, patience=4)
@@ -46,7 +47,7 @@ def test_features_do_not_depend_on_the_batch(splits):
 
 def test_the_best_validation_epoch_is_kept_and_patience_ends_the_training(splits, monkeypatch):
     given = iter([0.3, 0.9, 0.5, 0.4, 0.2, 0.1])
-    monkeypatch.setattr(classification, "macro_f1", lambda *_: next(given))
+    monkeypatch.setitem(classification.SELECTIONS, "macro_f1", lambda *_: next(given))
     kept = {}
 
     def remember(self, epoch, original=classification.Training._select):
@@ -65,6 +66,26 @@ def test_the_best_validation_epoch_is_kept_and_patience_ends_the_training(splits
 def test_an_epoch_is_measured_in_real_images_whatever_the_pool(splits):
     large = Plain(append(splits.train, make_blobs(120, 5)))
     assert fit(splits).log.num_steps == fit(splits, policy=large).log.num_steps == 16
+
+
+def test_an_epoch_of_a_fixed_length_does_not_ask_how_many_images_are_real(splits):
+    config = replace(CONFIG, epoch_steps=3)
+    assert fit(splits, config).log.num_steps == 12
+    assert fit(splits, config).log.curve["val_macro_f1"].count() == 4
+
+
+def test_the_epoch_with_the_best_auc_is_kept_where_the_config_says_so(splits, monkeypatch):
+    given = iter([0.3, 0.9, 0.5, 0.4])
+    monkeypatch.setitem(classification.SELECTIONS, "auc", lambda *_: next(given))
+    curve = fit(splits, replace(CONFIG, selection="auc")).log.curve
+    assert curve["val_auc"].dropna().tolist() == pytest.approx([0.3, 0.9, 0.5, 0.4])
+    with pytest.raises(ValueError, match="Unknown selection score 'area'"):
+        fit(splits, replace(CONFIG, selection="area"))
+
+
+def test_settings_at_their_default_are_not_part_of_the_key():
+    assert set(CONFIG.key()) == {"network", "num_epochs", "batch_size", "learning_rate", "patience"}
+    assert replace(CONFIG, selection="auc").key() == {**CONFIG.key(), "selection": "auc"}
 
 
 def test_an_interrupted_classifier_ends_in_the_same_weights(splits, tmp_path, monkeypatch):
@@ -87,8 +108,9 @@ def test_an_interrupted_classifier_ends_in_the_same_weights(splits, tmp_path, mo
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_scale_builds(scale):
-    config = CLASSIFIERS[scale]
+@pytest.mark.parametrize("paper", CLASSIFIERS)
+def test_every_scale_of_every_paper_builds(paper, scale):
+    config = config_at(scale, paper=paper)
     with torch.device("meta"):
         network = build_network(replace(config, initial_weights="scratch"), num_classes=3, channels=1).eval()
         size = config.input_size or 32
@@ -148,7 +170,7 @@ def test_unknown_initial_weights_are_named():
 
 def test_pretrained_networks_get_images_normalised_as_they_were_trained():
     images = torch.tensor([-1.0, 1.0]).repeat_interleave(3).reshape(2, 3, 1, 1)
-    config = replace(CLASSIFIERS["paper"], input_size=None)
+    config = replace(config_at("paper"), input_size=None)
     black, white = classification._network_input(images, config)[:, :, 0, 0]
     torch.testing.assert_close(black, -torch.tensor([0.485 / 0.229, 0.456 / 0.224, 0.406 / 0.225]))
     torch.testing.assert_close(white, torch.tensor([0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225]))

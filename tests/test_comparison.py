@@ -8,10 +8,10 @@ from conftest import make_blobs
 from nbutils import comparison
 from nbutils.artefacts import cache_folder
 from nbutils.augmentation import GenMix, Plain, table_arms
-from nbutils.classification import ClassifierConfig
 from nbutils.comparison import TrainedArms, compare
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit, LeakError
+from nbutils.protocols import ClassifierConfig
 
 CONFIG = ClassifierConfig(network="test_resnet", num_epochs=4, batch_size=16, learning_rate=3e-3, patience=4)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbutils.metrics.classification import macro_f1, scores
+from nbutils.metrics.classification import auc, macro_f1, scores
 from nbutils.metrics.manifold import precision_recall
 from nbutils.metrics.variety import boundary_share, mean_shift, variety
 from nbutils.papers import reported_value
@@ -21,10 +21,15 @@ def predictions(hits, misses):
     return np.concatenate(parts)
 
 
+def certain(predicted, num_classes):
+    """Return probabilities of a classifier that is sure of every prediction."""
+    return np.eye(num_classes)[predicted]
+
+
 def test_scores_match_a_confusion_matrix_worked_by_hand():
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
     predicted = np.array([0, 0, 0, 1, 1, 2, 2, 2, 0, 2])
-    found = scores(labels, predicted, NAMES)
+    found = scores(labels, certain(predicted, 3), NAMES)
     assert found["accuracy"] == pytest.approx(7 / 10)
     assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2 + 3 / 4) / 3)
     assert found["sensitivity:hemangioma"] == pytest.approx(1 / 2)
@@ -35,7 +40,7 @@ def test_scores_match_a_confusion_matrix_worked_by_hand():
 
 
 def test_the_published_specificity_is_the_one_of_the_papers_dcgan_row():
-    found = scores(LABELS, predictions(hits=(114, 8, 99), misses=(2, 0, 1)), NAMES)
+    found = scores(LABELS, certain(predictions(hits=(114, 8, 99), misses=(2, 0, 1)), 3), NAMES)
     for name in NAMES:
         for metric in ("sensitivity", "published_specificity"):
             printed = reported_value("genmix", "dcgan", f"{metric}:{name}")
@@ -45,10 +50,24 @@ def test_the_published_specificity_is_the_one_of_the_papers_dcgan_row():
 
 
 def test_a_class_never_predicted_counts_zero_and_one_without_images_is_left_out():
-    assert macro_f1(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 0]), 2) == pytest.approx((2 * 2 / 6 + 0) / 2)
-    found = scores(np.array([0, 0, 1]), np.array([0, 1, 1]), NAMES)
+    assert macro_f1(np.array([0, 0, 1, 1]), certain([0, 0, 0, 0], 2)) == pytest.approx((2 * 2 / 6 + 0) / 2)
+    found = scores(np.array([0, 0, 1]), certain([0, 1, 1], 3), NAMES)
     assert np.isnan(found["sensitivity:metastasis"])
     assert found["balanced_accuracy"] == pytest.approx((0.5 + 1) / 2)
+
+
+def test_auc_counts_pairs_in_the_right_order():
+    labels = np.array([0, 0, 1, 1, 1])
+    positive = np.array([0.1, 0.6, 0.5, 0.7, 0.6])
+    pairs = [(b > a) + 0.5 * (b == a) for a in positive[labels == 0] for b in positive[labels == 1]]
+    assert auc(labels, np.stack([1 - positive, positive], 1)) == pytest.approx(np.mean(pairs))
+
+
+def test_auc_is_the_mean_over_classes_and_leaves_out_those_without_images():
+    probabilities = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.5, 0.4, 0.1], [0.1, 0.2, 0.7]])
+    by_hand = [0.75, 0.75]  # of 2 x 2 pairs each, three in order
+    assert auc(np.array([0, 1, 1, 0]), probabilities) == pytest.approx(np.mean(by_hand))
+    assert np.isnan(auc(np.zeros(4, int), probabilities))
 
 
 def gaussian(count, seed, shift=0.0, scale=1.0):

@@ -11,8 +11,8 @@ import papermill
 import pytest
 
 from nbutils import papers
-from nbutils.classification import config_at
 from nbutils.files import ROOT, read_json
+from nbutils.protocols import config_at
 from nbutils.results import output_folder
 from nbutils.runner import find_notebook, run_notebook
 
@@ -44,7 +44,9 @@ def test_the_skeleton(notebook):
 
 def test_the_committed_results_come_from_the_settings_of_the_code():
     for path in (ROOT / "figures").glob("*/demo/run.json"):
-        assert read_json(path)["classifier"] == json.loads(json.dumps(asdict(config_at("demo")))), path
+        record = read_json(path)
+        config = config_at("demo", paper=record["paper"])
+        assert record["classifier"] == json.loads(json.dumps(asdict(config))), path
 
 
 def test_cells_are_short_and_define_nothing(notebook):

@@ -6,7 +6,6 @@ import pytest
 from scipy import stats
 
 from nbutils import generators, phantoms
-from nbutils.classification import CLASSIFIERS
 from nbutils.papers import (
     Claim,
     check_claims,
@@ -17,6 +16,7 @@ from nbutils.papers import (
     summarise,
     synthetic_share,
 )
+from nbutils.protocols import config_at
 from nbutils.verdicts import holm
 
 
@@ -142,7 +142,7 @@ def test_paper_scale_has_the_numbers_of_the_protocol():
         if part in generators.names():
             assert getattr(generators.create(part, scale="paper").config, field) == value, setting
         elif part == "classifier":
-            assert getattr(CLASSIFIERS["paper"], field) == value, setting
+            assert getattr(config_at("paper"), field) == value, setting
         elif part == "phantom":
             assert "+".join(str(n) for n in phantoms.modality("liver").counts[field]) == value, setting
         else:

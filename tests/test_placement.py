@@ -6,10 +6,10 @@ from conftest import make_blobs
 
 from nbutils import placement
 from nbutils.augmentation import table_arms
-from nbutils.classification import ClassifierConfig
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit
 from nbutils.placement import Placements
+from nbutils.protocols import ClassifierConfig
 
 CONFIG = ClassifierConfig("test_resnet", num_epochs=2, batch_size=16, learning_rate=3e-3, patience=2)
 

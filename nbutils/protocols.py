@@ -1,0 +1,135 @@
+"""How each paper trains its classifier, at every scale."""
+
+from dataclasses import dataclass, fields, replace
+
+from nbutils.backbone import backbone_of
+from nbutils.scales import at_scale, choose
+
+INITIAL_WEIGHTS = ("scratch", "prior", "imagenet")
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """What determines a classifier's training.
+
+    network: a timm model name. options: further arguments of timm.create_model, as (name, value) pairs.
+    initial_weights: one of INITIAL_WEIGHTS. "prior": the backbone that was trained on the corpus, of this very network
+        (one of backbone.BACKBONES); "imagenet": timm's (needs them on disk or a network), with images normalised as
+        these expect it, else they stay in -1..1; "scratch": random.
+    input_size: pixels the network sees, images are resized to it bilinearly; None = as the images are.
+    epoch_steps: steps after each of which validation is asked; None = as many as the *real* training set has batches.
+        Either way every arm of a table gets the same number of steps however many synthetic images it has.
+    max_epoch_images: an epoch is no longer than this, so that demo stays short on large sets; None = no limit.
+    patience: epochs without a better validation score after which training stops.
+    selection: the score on validation whose best epoch is kept, one of metrics.classification.SELECTIONS.
+    """
+
+    network: str
+    num_epochs: int
+    batch_size: int
+    learning_rate: float
+    patience: int
+    options: tuple[tuple[str, object], ...] = ()
+    initial_weights: str = "scratch"
+    input_size: int | None = None
+    epoch_steps: int | None = None
+    max_epoch_images: int | None = None
+    weight_decay: float = 0.0
+    selection: str = "macro_f1"
+    predict_batch_size: int = 256
+
+    def key(self) -> dict:
+        """Return the settings as JSON values for a cache's key, without those that have their default.
+
+        So a setting that is new leaves the names of what was trained before it as they are.
+        """
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+_GENMIX = {
+    "smoke": ClassifierConfig(
+        "test_byobnet",
+        num_epochs=1,
+        batch_size=64,
+        learning_rate=1e-3,
+        patience=1,
+        initial_weights="prior",
+        max_epoch_images=256,
+    ),
+    "demo": ClassifierConfig(
+        "test_byobnet",
+        num_epochs=16,
+        batch_size=64,
+        learning_rate=2e-3,
+        patience=8,
+        initial_weights="prior",
+        max_epoch_images=768,
+    ),
+    "gpu": ClassifierConfig(
+        "resnet18", num_epochs=40, batch_size=32, learning_rate=3e-4, patience=10, initial_weights="prior"
+    ),
+    # GenMix, Implementation Details; Adam, the input size and the selection score are our choices.
+    "paper": ClassifierConfig(
+        "vgg16",
+        num_epochs=100,
+        batch_size=8,
+        learning_rate=2e-4,
+        patience=20,
+        initial_weights="imagenet",
+        input_size=224,
+    ),
+}
+
+_TEXTUAL_INVERSION = {
+    "smoke": replace(_GENMIX["smoke"], epoch_steps=4, selection="auc"),
+    "demo": ClassifierConfig(
+        "test_byobnet",
+        num_epochs=20,
+        batch_size=32,
+        learning_rate=1e-3,
+        patience=20,
+        initial_weights="prior",
+        epoch_steps=30,
+        selection="auc",
+    ),
+    "gpu": ClassifierConfig(
+        "resnet18",
+        num_epochs=50,
+        batch_size=32,
+        learning_rate=1e-4,
+        patience=50,
+        initial_weights="prior",
+        epoch_steps=50,
+        selection="auc",
+    ),
+    # De Wilde et al., Section 3.2: 6,250 steps without early stopping; the input size is that of the published code.
+    "paper": ClassifierConfig(
+        "resnet18",
+        num_epochs=125,
+        batch_size=32,
+        learning_rate=1e-4,
+        patience=125,
+        initial_weights="imagenet",
+        input_size=196,
+        epoch_steps=50,
+        selection="auc",
+    ),
+}
+
+CLASSIFIERS = {"genmix": _GENMIX, "textual_inversion": _TEXTUAL_INVERSION}
+"""Paper, as its tables in data/papers are called -> scale -> settings."""
+
+
+def config_at(scale: str, classifier_init: str | None = None, paper: str = "genmix") -> ClassifierConfig:
+    """Return a paper's settings at a scale; classifier_init: other initial weights than the scale's, None = these.
+
+    Raises ValueError for an unknown scale or paper, other initial weights than INITIAL_WEIGHTS, or a network without a
+    prior.
+    """
+    config = at_scale(choose("paper", paper, CLASSIFIERS), scale)
+    if classifier_init is not None:
+        choose("classifier_init", classifier_init, dict.fromkeys(INITIAL_WEIGHTS))
+        config = replace(config, initial_weights=classifier_init)
+    if config.initial_weights == "prior":
+        backbone_of(config.network)
+    return config
