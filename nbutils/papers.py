@@ -9,13 +9,15 @@ import numpy as np
 import pandas as pd
 
 from nbutils.files import ROOT
-from nbutils.verdicts import holm, paired, verdict
+from nbutils.verdicts import MARGIN, holm, paired, verdict
 
 CLAIM_COLUMNS = (
     *("claim", "metric", "paper", "ours", "difference", "interval_95", "effect_size_dz", "pairs", "generators_agree"),
     *("p", "p_holm", "p_excluded_holm", "verdict"),
 )
-"""The columns of a claims table; differences are fractions, intervals percentage points."""
+"""The columns of a claims table; differences are fractions, intervals percentage points.
+
+Distances are compared by their logarithms: there a difference of 0.01 is one per cent of the distance."""
 
 DEFAULT_SHARE = 0.5
 """The share of synthetic images in the training pool for a generator that a paper does not have."""
@@ -61,7 +63,8 @@ class Claim:
     paper: the paper that says it, None = none does, it is a question of ours. text: the claim in words. method, others:
     the method it is about, and those it is compared with. metric: a column of the results. expects: "more" (method
     above each other), "less" (below), or "no gain" (not above by an effect). printed_metric: the metric's name in the
-    paper's table, None = the same.
+    paper's table, None = the same. relative: the metric is a distance, and compared by its logarithm. margin: the
+    smallest difference that is called an effect.
     """
 
     paper: str | None
@@ -71,6 +74,8 @@ class Claim:
     metric: str
     expects: str = "more"
     printed_metric: str | None = None
+    relative: bool = False
+    margin: float = MARGIN
 
     def printed(self) -> str:
         """Return the paper's own numbers: that of the method, against the best (for "less": lowest) of the others."""
@@ -82,7 +87,11 @@ class Claim:
         if np.isnan(ours) or np.isnan(others).all():
             return "in words only"
         rival = np.nanmin(others) if self.expects == "less" else np.nanmax(others)
-        return f"{100 * ours:.1f} vs {100 * rival:.1f}"
+        return f"{self.shown(ours)} vs {self.shown(rival)}"
+
+    def shown(self, value: float) -> str:
+        """Return a value of the metric in words: a fraction in percent, a distance as it is."""
+        return f"{value:.4g}" if self.relative else f"{100 * value:.1f}"
 
 
 def check_claims(claims: Sequence[Claim], results: pd.DataFrame) -> pd.DataFrame:
@@ -93,7 +102,7 @@ def check_claims(claims: Sequence[Claim], results: pd.DataFrame) -> pd.DataFrame
     smallest effect size), so that a replicated claim holds against each. generators_agree: behind how many generator
     seeds the difference has the sign of its mean; pairs that share a generator are not independent.
     p_holm: of the difference (two-sided Wilcoxon signed-rank), p_excluded_holm: of there being no effect, a difference
-    of at least verdicts.MARGIN, in the claimed direction; both corrected over the table by Holm.
+    of at least the claim's margin, in the claimed direction; both corrected over the table by Holm.
     Verdicts:
     replicated: significant in the claimed direction ("no gain": an effect is excluded);
     not replicated: significant the other way, or an effect is excluded ("no gain": significantly above);
@@ -121,14 +130,18 @@ def _compared(claim: Claim, results: pd.DataFrame) -> dict:
     if not present:
         return row | paired(np.array([])) | {"ours": "", "interval_95": "", "generators_agree": "", "gain": np.nan}
     sign = -1.0 if claim.expects == "less" else 1.0
-    differences = {rival: (wide[claim.method] - wide[rival]).dropna() for rival in present}
-    compared = {rival: paired(values.to_numpy(), sign) for rival, values in differences.items()}
+    values = np.log(wide) if claim.relative else wide
+    differences = {rival: (values[claim.method] - values[rival]).dropna() for rival in present}
+    compared = {rival: paired(pairs.to_numpy(), sign, claim.margin) for rival, pairs in differences.items()}
     rival = min(present, key=lambda name: sign * np.nan_to_num(compared[name]["effect_size_dz"]))
     found, difference = compared[rival], differences[rival]
     generator_seeds = results.drop_duplicates("seed").set_index("seed")["generator_seed"]
     by_generator = difference.groupby(generator_seeds.loc[difference.index].to_numpy()).mean()
     agree = int((np.sign(by_generator) == np.sign(found["difference"])).sum())
-    ours, theirs = (_spread(wide.loc[difference.index, name]) for name in (claim.method, rival))
+    seen = wide.loc[difference.index]
+    ours, theirs = (
+        f"{claim.shown(seen[name].mean())} ± {claim.shown(seen[name].std(ddof=1))}" for name in (claim.method, rival)
+    )
     not_run = f"; not run: {', '.join(missing)}" if missing else ""
     return (
         row
@@ -185,57 +198,3 @@ def beside_reported(paper: str, results: pd.DataFrame, metrics: Sequence[str]) -
             row[f"paper {metric}"] = "" if np.isnan(printed) else f"{100 * printed:.1f}"
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-GENMIX_GENERATORS = ("dcgan", "stylegan", "textual-inversion", "diffusion")
-
-
-def genmix_claims() -> list[Claim]:
-    """Return the claims of GenMix on its Table 1, as checked against that table."""
-    gains = [
-        Claim("genmix", f"GenMix ({name}) beats {name} alone", f"genmix({name})", (name,), metric)
-        for name in GENMIX_GENERATORS
-        for metric in ("accuracy", "macro_f1")
-    ]
-    mixup = [
-        Claim("genmix", "MixUp beats real images alone", "mixup", ("real",), metric)
-        for metric in ("accuracy", "macro_f1")
-    ]
-    minor = Claim(
-        "genmix",
-        "MixUp favours major classes: the rarest class loses",
-        "mixup",
-        ("real",),
-        "rarest_sensitivity",
-        "less",
-        printed_metric="sensitivity:hemangioma",
-    )
-    useless = [
-        Claim("genmix", f"{name} alone does not help", name, ("real",), metric, "no gain")
-        for name in ("dcgan", "textual-inversion")
-        for metric in ("accuracy", "macro_f1")
-    ]
-    others = tuple(name for name in GENMIX_GENERATORS if name != "diffusion")
-    best_alone = Claim("genmix", "Diffusion has the best F1 of the generators alone", "diffusion", others, "macro_f1")
-    rivals = tuple(f"genmix({name})" for name in GENMIX_GENERATORS if name != "textual-inversion")
-    best = [
-        Claim("genmix", "GenMix (textual-inversion) is best", "genmix(textual-inversion)", rivals, metric)
-        for metric in ("accuracy", "macro_f1")
-    ]
-    return [*gains, *mixup, minor, *useless, best_alone, *best]
-
-
-def genmix_feature_claims() -> list[Claim]:
-    """Return the claims of GenMix on its Fig. 4, which the text makes in words, as measurable statements."""
-    boundary = [
-        Claim("genmix", f"GenMix ({name}) lies at class boundaries more often", f"genmix({name})", (name,), "boundary")
-        for name in ("stylegan", "textual-inversion", "diffusion")
-    ]
-    return [
-        Claim(
-            "genmix", "StyleGAN collapses: lower recall than diffusion", "stylegan", ("diffusion",), "recall", "less"
-        ),
-        Claim("genmix", "GenMix spreads StyleGAN's images: recall", "genmix(stylegan)", ("stylegan",), "recall"),
-        Claim("genmix", "Textual inversion shifts the mean", "textual-inversion", ("diffusion",), "mean_shift"),
-        *boundary,
-    ]

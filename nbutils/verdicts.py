@@ -6,18 +6,18 @@ import numpy as np
 from scipy import stats
 
 MARGIN = 0.01
-"""The smallest difference (a fraction: one percentage point) that is called an effect."""
+"""The smallest difference (a fraction: one percentage point) that is called an effect, where a claim has no other."""
 
 LEVEL = 0.05
 """Significance level, after Holm's correction over the claims of a table."""
 
 
-def paired(difference: np.ndarray, sign: float = 1.0) -> dict[str, float]:
+def paired(difference: np.ndarray, sign: float = 1.0, margin: float = MARGIN) -> dict[str, float]:
     """Return the statistics of paired differences, (n,) float fractions; sign: 1 or -1, the claimed direction.
 
     pairs: n. difference: their mean. low, high: its 95 % t interval. effect_size_dz: mean over sd (infinite where all
     pairs differ alike). p: two-sided Wilcoxon signed-rank test. p_excluded: one-sided t test that the mean, in the
-    claimed direction, stays below MARGIN. All but the first two are NaN for fewer than two pairs.
+    claimed direction, stays below the margin. All but the first two are NaN for fewer than two pairs.
     """
     count, mean = len(difference), float(np.mean(difference)) if len(difference) else np.nan
     result = dict.fromkeys(("low", "high", "effect_size_dz", "p", "p_excluded"), np.nan)
@@ -29,7 +29,7 @@ def paired(difference: np.ndarray, sign: float = 1.0) -> dict[str, float]:
     half = error * stats.t.ppf(0.975, count - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = float(np.divide(mean, spread)) if mean else 0.0
-        distance = np.divide(sign * mean - MARGIN, error)
+        distance = np.divide(sign * mean - margin, error)
     return result | {
         "low": mean - half,
         "high": mean + half,

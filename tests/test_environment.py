@@ -22,10 +22,10 @@ TEN = {
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYERS = (
     "scales", "seeds", "files", "results", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
-    "weights", "models", "training", "backbone", "pipelines", "generators", "priors", "augmentation", "imbalance",
-    "online", "metrics", "protocols", "classification", "comparison", "oracle", "features", "fidelity", "embedding",
-    "placement", "verdicts", "papers", "figures", "parameters", "runs", "runner", "shipping", "paper_build",
-    "__main__",
+    "weights", "models", "training", "backbone", "pipelines", "generators", "priors", "augmentation", "traditional",
+    "imbalance", "online", "metrics", "protocols", "classification", "comparison", "oracle", "features", "fidelity",
+    "embedding", "placement", "verdicts", "papers", "claims", "figures", "parameters", "runs", "runner", "shipping",
+    "paper_build", "__main__",
 )  # fmt: skip
 
 

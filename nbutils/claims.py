@@ -1,0 +1,110 @@
+"""What each paper claims, sentence by sentence, as checked against its own tables."""
+
+from nbutils.papers import Claim
+
+GENMIX_GENERATORS = ("dcgan", "stylegan", "textual-inversion", "diffusion")
+
+
+def genmix_claims() -> list[Claim]:
+    """Return the claims of GenMix on its Table 1, as checked against that table."""
+    gains = [
+        Claim("genmix", f"GenMix ({name}) beats {name} alone", f"genmix({name})", (name,), metric)
+        for name in GENMIX_GENERATORS
+        for metric in ("accuracy", "macro_f1")
+    ]
+    mixup = [
+        Claim("genmix", "MixUp beats real images alone", "mixup", ("real",), metric)
+        for metric in ("accuracy", "macro_f1")
+    ]
+    minor = Claim(
+        "genmix",
+        "MixUp favours major classes: the rarest class loses",
+        "mixup",
+        ("real",),
+        "rarest_sensitivity",
+        "less",
+        printed_metric="sensitivity:hemangioma",
+    )
+    useless = [
+        Claim("genmix", f"{name} alone does not help", name, ("real",), metric, "no gain")
+        for name in ("dcgan", "textual-inversion")
+        for metric in ("accuracy", "macro_f1")
+    ]
+    others = tuple(name for name in GENMIX_GENERATORS if name != "diffusion")
+    best_alone = Claim("genmix", "Diffusion has the best F1 of the generators alone", "diffusion", others, "macro_f1")
+    rivals = tuple(f"genmix({name})" for name in GENMIX_GENERATORS if name != "textual-inversion")
+    best = [
+        Claim("genmix", "GenMix (textual-inversion) is best", "genmix(textual-inversion)", rivals, metric)
+        for metric in ("accuracy", "macro_f1")
+    ]
+    return [*gains, *mixup, minor, *useless, best_alone, *best]
+
+
+def genmix_feature_claims() -> list[Claim]:
+    """Return the claims of GenMix on its Fig. 4, which the text makes in words, as measurable statements."""
+    boundary = [
+        Claim("genmix", f"GenMix ({name}) lies at class boundaries more often", f"genmix({name})", (name,), "boundary")
+        for name in ("stylegan", "textual-inversion", "diffusion")
+    ]
+    return [
+        Claim(
+            "genmix", "StyleGAN collapses: lower recall than diffusion", "stylegan", ("diffusion",), "recall", "less"
+        ),
+        Claim("genmix", "GenMix spreads StyleGAN's images: recall", "genmix(stylegan)", ("stylegan",), "recall"),
+        Claim("genmix", "Textual inversion shifts the mean", "textual-inversion", ("diffusion",), "mean_shift"),
+        *boundary,
+    ]
+
+
+def textual_inversion_tuning_claims() -> list[Claim]:
+    """Return the claims of de Wilde et al. on their Tables 1 to 3: which setting has the lowest distance."""
+    rows = [
+        ("More sampling steps lower the distance", "steps 100", ("steps 25", "steps 50", "steps 75")),
+        ("Guidance 1 has a lower distance than 2", "guidance 1", ("guidance 2",)),
+        ("Guidance 2 has a lower distance than 3, 4 and 5", "guidance 2", ("guidance 3", "guidance 4", "guidance 5")),
+        ("64 vectors have the lowest distance", "vectors 64", ("vectors 8", "vectors 16", "vectors 32")),
+        ("100 cases have the lowest distance", "cases 100", ("cases 5", "cases 10", "cases 50")),
+    ]
+    return [
+        Claim("textual_inversion", text, method, others, "fd_shipped", "less", "fid", relative=True)
+        for text, method, others in rows
+    ]
+
+
+LARGE_DROP = 0.05
+"""What we take "a large drop in performance" to be, which de Wilde et al. do not say: five points of AUC."""
+
+
+def textual_inversion_claims() -> list[Claim]:
+    """Return the claims of de Wilde et al. on their Table 4; x1, x10: synthetic images for each real one."""
+    paper, metric = "textual_inversion", "auc"
+    return [
+        Claim(paper, "Ten synthetic images for each real one help", "real + synthetic x10", ("real",), metric),
+        Claim(
+            paper,
+            "As many synthetic images as real ones do not help",
+            "real + synthetic x1",
+            ("real",),
+            metric,
+            "no gain",
+        ),
+        Claim(
+            paper,
+            "Synthetic images alone, ten for each real one, see no large drop",
+            "real",
+            ("synthetic x10",),
+            metric,
+            "no gain",
+            margin=LARGE_DROP,
+        ),
+        Claim(paper, "Embeddings of few cases are worse alone", "few-case x10", ("synthetic x10",), metric, "less"),
+        Claim(
+            paper,
+            "Embeddings of few cases are worse beside real images",
+            "real + few-case x10",
+            ("real + synthetic x10",),
+            metric,
+            "less",
+        ),
+        Claim(paper, "Embeddings of few cases harm", "real + few-case x10", ("real",), metric, "less"),
+    ]

@@ -1,0 +1,56 @@
+"""Traditional augmentation: every image is turned, shifted, scaled, toned and blemished anew whenever it is drawn."""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+from kornia import augmentation as kornia
+from torch import Tensor, nn
+
+from nbutils.augmentation import Batch, Plain
+
+
+@dataclass(frozen=True)
+class Traditional(Plain):
+    """A policy that trains on randomly changed copies of the images of `pool`, each on its own, by kornia.
+
+    flip: probability of a mirror image, left to right. rotation: up to so many degrees either way. translation: up to
+    this share of the width and height. scaling: up to this share larger or smaller. gamma: lowest and highest exponent
+    of the tone curve. brightness, contrast: up to this share more or less. noise: sd, of grey values 0..1.
+    channel_dropout: probability that one channel is emptied; grey images keep theirs.
+
+    The kinds are those of de Wilde et al., Section 3.2, the strengths those of their published code. Its optical
+    distortion, of which the paper says nothing, is left out.
+    """
+
+    flip: float = 0.5
+    rotation: float = 45.0
+    translation: float = 0.1
+    scaling: float = 0.2
+    gamma: tuple[float, float] = (0.1, 1.0)
+    brightness: float = 0.2
+    contrast: float = 0.2
+    noise: float = 0.02
+    channel_dropout: float = 0.8
+
+    @cached_property
+    def _change(self) -> nn.Module:
+        """The changes, for images 0..1."""
+        shift, zoom = (self.translation, self.translation), (1 - self.scaling, 1 + self.scaling)
+        changes = [
+            kornia.RandomHorizontalFlip(p=self.flip),
+            kornia.RandomAffine(self.rotation, shift, zoom, p=1.0),
+            kornia.RandomGamma(self.gamma, p=1.0),
+            kornia.ColorJiggle(self.brightness, self.contrast, p=1.0),
+            kornia.RandomGaussianNoise(std=self.noise, p=1.0),
+        ]
+        if self.pool.channels > 1:
+            changes.append(kornia.RandomChannelDropout(p=self.channel_dropout))
+        return nn.Sequential(*changes)
+
+    def transform(self, images: Tensor, labels: Tensor) -> Batch:
+        changed = self._change((images + 1) / 2).clamp(0, 1) * 2 - 1
+        return super().transform(changed, labels)
+
+    def key(self) -> dict:
+        strengths = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "pool"}
+        return {**super().key(), **strengths}

@@ -1,0 +1,64 @@
+"""nbutils.traditional: each image is changed on its own, and only as far as asked."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_blobs
+
+from nbutils.augmentation import Plain
+from nbutils.traditional import Traditional
+
+STILL = {
+    "flip": 0.0,
+    "rotation": 0.0,
+    "translation": 0.0,
+    "scaling": 0.0,
+    "gamma": (1.0, 1.0),
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "noise": 0.0,
+    "channel_dropout": 0.0,
+}
+
+
+def batch(policy, seed=0):
+    torch.manual_seed(seed)
+    return policy.batches(16, seed=0)(0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_change_and_labels_do_not(channels):
+    pool = make_blobs(16, seed=0, channels=channels)
+    images, targets = batch(Traditional(pool))
+    plain, expected = batch(Plain(pool))
+    assert images.shape == plain.shape
+    assert images.min() >= -1
+    assert images.max() <= 1
+    assert not torch.allclose(images, plain, atol=0.1)
+    assert torch.equal(targets, expected)
+    assert torch.equal(images, batch(Traditional(pool))[0])
+    assert not torch.equal(images, batch(Traditional(pool), seed=1)[0])
+
+
+def test_without_any_strength_nothing_changes():
+    pool = make_blobs(16, seed=0, channels=3)
+    torch.testing.assert_close(batch(Traditional(pool, **STILL))[0], batch(Plain(pool))[0], rtol=0, atol=1e-5)
+
+
+def test_each_image_is_changed_on_its_own():
+    pool = make_blobs(2, seed=0).subset(np.zeros(16, int))
+    images, _ = batch(Traditional(pool, **{**STILL, "brightness": 0.2}))
+    assert len(images.mean((1, 2, 3)).unique()) > 8
+
+
+@pytest.mark.parametrize(("channels", "empty"), [(1, 0), (3, 16)])
+def test_a_channel_is_emptied_only_where_another_is_left(channels, empty):
+    pool = make_blobs(16, seed=0, channels=channels)
+    images, _ = batch(Traditional(pool, **{**STILL, "channel_dropout": 1.0}))
+    assert int((images == -1).all(-1).all(-1).sum()) == empty
+
+
+def test_the_key_holds_every_strength(blobs):
+    policy = Traditional(blobs)
+    assert {"policy": "Traditional", "pool": blobs.fingerprint()}.items() <= policy.key().items()
+    assert all(Traditional(blobs, **{name: value}).key() != policy.key() for name, value in STILL.items())
