@@ -372,8 +372,33 @@ def test_images_of_another_size_are_resized_there_and_back(folder, channels):
     assert generator.working_size == SIZE
 
 
-def test_every_scale_takes_the_papers_numbers():
+def test_paper_scale_has_the_papers_numbers():
     config = generators.create("textual-inversion", "paper").config
     found = (config.num_vectors, config.learning_rate, config.num_steps, config.batch_size, config.image_size)
     assert found == (64, 0.005, 50_000, 1, 512)
     assert (config.guidance_scale, config.num_sampling_steps, config.sampler) == (2.0, 100, "euler-ancestral")
+
+
+def test_each_class_may_have_its_own_number_of_vectors(folder, blobs):
+    generator = make(folder, num_vectors=(2, 5))
+    generator.fit(blobs)
+    assert [len(found.vectors) for found in generator.embeddings.values()] == [2, 5]
+    with pytest.raises(ValueError, match=r"num_vectors gives 3 numbers of vectors for 2 classes: \(1, 2, 3\)"):
+        make(folder, num_vectors=(1, 2, 3)).fit(blobs)
+
+
+def test_the_same_embeddings_are_drawn_otherwise(folder, blobs, trained):
+    others = [trained.drawn_with(guidance_scale=5.0), trained.drawn_with(num_sampling_steps=6)]
+    assert all(other.weights_hash() == trained.weights_hash() for other in others)
+    images = [generator.sample([0, 1], seed=0).images for generator in (trained, *others)]
+    assert not any(np.array_equal(images[0], other) for other in images[1:])
+    fresh = make(folder, guidance_scale=5.0)
+    fresh.fit(blobs)
+    assert np.array_equal(fresh.sample([0, 1], seed=0).images, images[1])
+    assert fresh.card == others[0].card
+    with pytest.raises(ValueError, match="Unknown sampling setting 'num_vectors'"):
+        trained.drawn_with(num_vectors=3)
+
+
+def test_the_time_of_a_training_is_foretold(folder, blobs):
+    assert make(folder).estimate_seconds(blobs, num_steps=1) > 0

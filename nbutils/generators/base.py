@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -190,8 +190,7 @@ class Generator(ABC):
         """
         self.card = self._new_card(images)
         method = self._new_method(0)
-        batches = ImageBatches(next(self._parts(images)), self.config.batch_size, self.seed)
-        seconds = 0.0
+        batches, seconds = self._batches(method, next(self._parts(images)), 0), 0.0
         with torch.random.fork_rng(devices=[]):
             for index in range(num_steps):
                 step = int((index + 0.5) / num_steps * self.config.num_steps)
@@ -231,10 +230,13 @@ class Generator(ABC):
             torch.manual_seed(derive_seed(self.seed, self.name, "weights", part))
             return self.build(num_classes, self.card["channels"], self.card["image_size"])
 
+    def _batches(self, method: Method, images: ImageSet, part: int) -> Callable[[int], tuple[Tensor, ...]]:
+        """Return what a training step takes, by its number; here images -1..1 and labels."""
+        seed = derive_seed(self.seed, self.name, "batches", part)
+        return ImageBatches(images, self.config.batch_size, seed, flip=self.config.flip)
+
     def _train(self, method: Method, images: ImageSet, part: int, checkpoint: Path | None) -> TrainingLog:
-        batches = ImageBatches(
-            images, self.config.batch_size, derive_seed(self.seed, self.name, "batches", part), flip=self.config.flip
-        )
+        batches = self._batches(method, images, part)
         description = f"{self.name}: training" + (f" {images.class_names[0]}" if self.config.per_class else "")
         seed = derive_seed(self.seed, self.name, "steps", part)
         return train(method, batches, self.config.num_steps, seed=seed, description=description, checkpoint=checkpoint)

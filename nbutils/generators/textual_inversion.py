@@ -1,19 +1,20 @@
 """Textual inversion (Gal et al. 2022) as de Wilde et al. 2023 use it: one embedding of many vectors for each class."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nbutils import weights
 from nbutils.generators.base import Generator, GeneratorConfig
+from nbutils.generators.concept_training import Embeddings, TextualInversionMethod, concept_batches
 from nbutils.generators.text_sampling import Conditions, Known, draw_latents, new_sampler
 from nbutils.generators.token_embeddings import (
     TokenEmbedding,
@@ -24,12 +25,13 @@ from nbutils.generators.token_embeddings import (
     save_embedding,
 )
 from nbutils.images import ImageSet, resize, to_float
-from nbutils.models.diffusion_loss import spread_time_steps
-from nbutils.pipelines import decode, encode, load_autoencoder, load_pipeline, sampled
+from nbutils.pipelines import decode, encode, load_autoencoder, load_pipeline
 from nbutils.progress import progress
+from nbutils.scales import choose
 from nbutils.seeds import derive_seed
-from nbutils.training import BatchOrder, Method, TrainingLog, autocast, device, train
+from nbutils.training import Method, device
 
+SAMPLING = ("guidance_scale", "sampler", "num_sampling_steps")
 __all__ = ["TextualInversion", "TextualInversionConfig", "TokenEmbedding", "load_embedding", "save_embedding"]
 
 
@@ -40,7 +42,7 @@ class TextualInversionConfig(GeneratorConfig):
     pipeline: a complete folder of diffusers' StableDiffusionPipeline, by a name that nbutils.weights knows: of a prior,
         of Stable Diffusion, "folder:PATH", or a hub id with its commit.
     autoencoder: another one that shares the pipeline's latents, for images of another size, None = the pipeline's.
-    num_vectors: that stand for one token, 1..75.
+    num_vectors: that stand for one token, 1..75; a tuple gives each class its own number.
     initial_words, jitter: what the vectors are before training; see token_embeddings.initial_vectors.
     learning_rate: of AdamW without weight decay, constant.
     guidance_scale: of classifier-free guidance, 1 = none. sampler: a key of text_sampling.SAMPLERS.
@@ -48,54 +50,13 @@ class TextualInversionConfig(GeneratorConfig):
 
     pipeline: str = "prior-text-to-image"
     autoencoder: str | None = None
-    num_vectors: int = 64
+    num_vectors: int | tuple[int, ...] = 64
     initial_words: str = "picture"
     jitter: float = 0.1
     learning_rate: float = 0.005
     guidance_scale: float = 2.0
     sampler: str = "euler-ancestral"
     num_sampling_steps: int = 100
-
-
-class Embeddings(nn.Module):
-    """One matrix of vectors for each concept: what is trained, and all that is kept."""
-
-    def __init__(self, vectors: Sequence[Tensor]):
-        super().__init__()
-        self.vectors = nn.ParameterList(nn.Parameter(rows) for rows in vectors)
-
-
-class TextualInversionMethod(Method):
-    """The training step of textual inversion: AdamW on the vectors; pipeline, text encoder included, stays frozen."""
-
-    def __init__(self, pipeline: StableDiffusionPipeline, embeddings: Embeddings, learning_rate: float):
-        adam = torch.optim.AdamW(embeddings.parameters(), learning_rate, weight_decay=0.0, foreach=True)
-        super().__init__({"generator": embeddings}, {"generator": adam})
-        self.pipeline = pipeline
-        self.scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-
-    def step(self, step: int, latents: Tensor, noise: Tensor, t: Tensor) -> dict[str, Tensor]:
-        """Do one step on scaled latents and noise (E, B, C, h, w) and times (E, B) int64, a row for each concept.
-
-        Each concept gets the gradient of its own mean error, so that many train side by side as each would alone.
-        """
-        concepts, size = t.shape
-        latents, noise, t = latents.flatten(0, 1), noise.flatten(0, 1), t.flatten()
-        with autocast():
-            states = encode_vectors(
-                self.pipeline.tokenizer, self.pipeline.text_encoder, list(self.modules["generator"].vectors)
-            )
-            noisy = self.scheduler.add_noise(latents, noise, t).contiguous(memory_format=torch.channels_last)
-            predicted = self.pipeline.unet(noisy, t, states.repeat_interleave(size, dim=0)).sample
-        epsilon = self.scheduler.config.prediction_type == "epsilon"
-        target = noise if epsilon else self.scheduler.get_velocity(latents, noise, t)
-        losses = (
-            F.mse_loss(predicted.float(), target, reduction="none").unflatten(0, (concepts, size)).flatten(1).mean(1)
-        )
-        self.optimizers["generator"].zero_grad(set_to_none=True)
-        losses.sum().backward()
-        self.optimizers["generator"].step()
-        return {"loss": losses.detach().mean()}
 
 
 @lru_cache(maxsize=1)
@@ -164,6 +125,18 @@ class TextualInversion(Generator):
             for name, rows in zip(self.card["class_names"], vectors, strict=True)
         }
 
+    def drawn_with(self, **sampling) -> "TextualInversion":
+        """Return the same embeddings, drawn otherwise: guidance_scale, sampler or num_sampling_steps.
+
+        Raises ValueError for other settings.
+        """
+        for name in sampling:
+            choose("sampling setting", name, dict.fromkeys(SAMPLING))
+        other = copy(self)
+        other.config = replace(self.config, **sampling)
+        other.card = {**self.card, "config": asdict(other.config)}
+        return other
+
     def key(self, images: ImageSet) -> dict:
         """Return everything that determines the trained weights, the pipeline's files included."""
         names = [name for name in (self.config.pipeline, self.config.autoencoder) if name is not None]
@@ -172,28 +145,29 @@ class TextualInversion(Generator):
     def build(self, num_classes: int, channels: int, image_size: int) -> TextualInversionMethod:
         """Return the classes' initial vectors with their optimiser and training step.
 
-        Raises ValueError if so many vectors do not fit into a text, and what weights.locate raises.
+        Raises ValueError if so many vectors do not fit into a text, or are given for another number of classes, and
+        what weights.locate raises.
         """
-        pipeline, config = self.pipeline, self.config
+        pipeline, config, counts = self.pipeline, self.config, self.config.num_vectors
+        counts = (counts,) * num_classes if isinstance(counts, int) else counts
+        if len(counts) != num_classes:
+            raise ValueError(f"num_vectors gives {len(counts)} numbers of vectors for {num_classes} classes: {counts}.")
         start = [derive_seed(self.seed, self.name, "vectors", concept) for concept in range(num_classes)]
+        networks, words = (pipeline.tokenizer, pipeline.text_encoder), config.initial_words
         vectors = [
-            initial_vectors(
-                pipeline.tokenizer, pipeline.text_encoder, config.initial_words, config.num_vectors, config.jitter, seed
-            )
-            for seed in start
+            initial_vectors(*networks, words, count, config.jitter, seed)
+            for count, seed in zip(counts, start, strict=True)
         ]
         return TextualInversionMethod(pipeline, Embeddings(vectors), config.learning_rate)
 
-    def _train(self, method: Method, images: ImageSet, part: int, checkpoint: Path | None) -> TrainingLog:
-        """Encode the images once, and train all classes side by side."""
+    def _batches(self, method: Method, images: ImageSet, part: int) -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
+        """Return batches of all classes side by side; the images are encoded once, here."""
         concepts = [self._moments(images.of_class(label).images) for label in range(images.num_classes)]
         seeds = [derive_seed(self.seed, self.name, "batches", part, label) for label in range(images.num_classes)]
         scale = self.pipeline.vae.config.scaling_factor
-        times = method.scheduler.config.num_train_timesteps
-        batches = concept_batches(concepts, self.config.batch_size, seeds, scale, times)
-        seed = derive_seed(self.seed, self.name, "steps", part)
-        description = f"{self.name}: training"
-        return train(method, batches, self.config.num_steps, seed=seed, description=description, checkpoint=checkpoint)
+        return concept_batches(
+            concepts, self.config.batch_size, seeds, scale, method.scheduler.config.num_train_timesteps
+        )
 
     @property
     def working_size(self) -> int:
@@ -268,26 +242,3 @@ class TextualInversion(Generator):
         size = self.config.sample_batch_size
         for first in progress(range(0, count, size), description=f"{self.name}: {verb}", unit="batch"):
             yield slice(first, first + size)
-
-
-def concept_batches(
-    concepts: Sequence[Tensor], batch_size: int, seeds: Sequence[int], scale: float, num_timesteps: int
-) -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
-    """Return a function from step to scaled latents, noise (E, B, C, h, w) and times (E, B) int64, a row per concept.
-
-    concepts: means and log-variances (N_e, 2 C, h, w) of each one's images. A row depends on its images and seed alone,
-    not on the concepts beside it. Times are those of spread_time_steps.
-    """
-    orders = [BatchOrder(len(rows), batch_size, seed) for rows, seed in zip(concepts, seeds, strict=True)]
-
-    def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
-        rows = []
-        for moments, order, seed in zip(concepts, orders, seeds, strict=True):
-            generator = torch.Generator().manual_seed(derive_seed(seed, "noise", step))
-            latents = scale * sampled(moments[order.indices(step)], generator)
-            noise = torch.randn(latents.shape, generator=generator)
-            rows.append((latents, noise, spread_time_steps(batch_size, num_timesteps, generator)))
-        latents, noise, t = (torch.stack(parts).to(device()) for parts in zip(*rows, strict=True))
-        return latents, noise, t
-
-    return batch
