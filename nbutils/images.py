@@ -1,7 +1,7 @@
 """ImageSet: the one container of labelled images, and the only place where value ranges change."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,6 +95,12 @@ class ImageSet:
         """Return the images of one class (its index)."""
         return self.subset(self.labels == label)
 
+    def channel(self, index: int) -> "ImageSet":
+        """Return one channel of the images, as grey images. Raises ValueError if they have no such channel."""
+        if not 0 <= index < self.channels:
+            raise ValueError(f"{self.name} has channels 0..{self.channels - 1}, asked for channel {index}.")
+        return replace(self, images=self.images[:, index : index + 1], origin=None)
+
     def thinned(self, count: int, seed: int) -> "ImageSet":
         """Return about `count` images drawn at random, all if there are no more; each class keeps its share.
 
@@ -147,6 +153,19 @@ def concatenate(sets: Sequence[ImageSet], name: str) -> ImageSet:
         groups=np.concatenate([s.groups for s in sets]),
         name=name,
     )
+
+
+def as_classes(sets: Mapping[str, ImageSet], name: str) -> ImageSet:
+    """Join image sets of one size into one whose classes are the sets, whatever classes they had; an image may recur.
+
+    Raises ValueError when sizes or channels differ.
+    """
+    classes = tuple(sets)
+    relabelled = [
+        replace(images, labels=np.full(len(images), label), class_names=classes)
+        for label, images in enumerate(sets.values())
+    ]
+    return concatenate(relabelled, name)
 
 
 def synthetic_set(images: np.ndarray, labels, class_names: Sequence[str], name: str) -> ImageSet:

@@ -18,6 +18,7 @@ from nbutils.classification import (
 )
 from nbutils.images import ImageSet
 from nbutils.protocols import ClassifierConfig
+from nbutils.scales import choose
 from nbutils.training import device
 
 IMAGE_SIZE = 32
@@ -70,6 +71,17 @@ def _equal_counts(kind: phantoms.Modality, total: int, seed: int) -> ImageSet:
     """Render phantoms that belong to no study, the same number of each class."""
     counts = [total // len(kind.class_names)] * len(kind.class_names)
     return phantoms.render(kind.name, "oracle", seed=seed, image_size=IMAGE_SIZE, counts=counts)
+
+
+def probability(images: np.ndarray, modality: str, class_name: str) -> np.ndarray:
+    """Return how probable the oracle reader of a modality finds a class in images (..., C, H, W) uint8, (...) float.
+
+    Raises ValueError for an unknown modality or class.
+    """
+    names = phantoms.modality(modality).class_names
+    choose("class", class_name, dict.fromkeys(names))
+    found = reader(modality).probabilities(images.reshape(-1, *images.shape[-3:]))
+    return found[:, names.index(class_name)].reshape(images.shape[:-3])
 
 
 def agreement(sources: Mapping[str, ImageSet], dataset: str) -> pd.DataFrame | None:

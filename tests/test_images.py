@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import make_blobs
 
-from nbutils.images import ImageSet, check_image_size, concatenate, resize, to_float, to_uint8
+from nbutils.images import ImageSet, as_classes, check_image_size, concatenate, resize, to_float, to_uint8
 
 
 def test_values_survive_the_round_trip_between_uint8_and_float():
@@ -102,3 +102,18 @@ def test_thinned_keeps_shares_and_every_class():
     assert images.thinned(200, seed=0) is images
     with pytest.raises(ValueError, match="1 images cannot show 2 classes"):
         images.thinned(1, seed=0)
+
+
+def test_one_channel_becomes_a_grey_image(blobs):
+    colour = make_blobs(4, 0, channels=3)
+    assert np.array_equal(colour.channel(2).images, colour.images[:, 2:])
+    with pytest.raises(ValueError, match=r"has channels 0\.\.0, asked for channel 1"):
+        blobs.channel(1)
+
+
+def test_sets_become_classes():
+    one, other = make_blobs(4, 0), make_blobs(6, 1)
+    joined = as_classes({"first": one, "both": one.subset([0]), "second": other}, "by setting")
+    assert joined.class_names == ("first", "both", "second")
+    assert joined.class_counts().tolist() == [4, 1, 6]
+    assert np.array_equal(joined.of_class(2).images, other.images)

@@ -5,6 +5,7 @@ import pytest
 
 from nbutils.metrics.classification import auc, macro_f1, scores
 from nbutils.metrics.manifold import precision_recall
+from nbutils.metrics.memorisation import nearer_to_train, nearest_distances
 from nbutils.metrics.variety import boundary_share, mean_shift, variety
 from nbutils.papers import reported_value
 
@@ -96,3 +97,19 @@ def test_variety_is_the_mean_over_the_classes_and_leaves_tiny_ones_out():
     expected = [precision_recall(ours[:30], real[:50])[1], precision_recall(ours[30:55], real[50:95])[1]]
     assert found["recall"] == pytest.approx(np.mean(expected))
     assert np.isnan(variety(ours[55:], our_labels[55:], real, labels)["recall"])
+
+
+def test_remembered_images_lie_nearer_to_train():
+    train, test = gaussian(200, 1), gaussian(400, 2)
+    remembered = nearer_to_train(train[:50] + 0.01, train, test)
+    assert remembered["share"] > 0.95
+    assert remembered["train_distance"] < remembered["test_distance"]
+    fresh = nearer_to_train(gaussian(400, 3), train, test)
+    assert fresh["share"] == pytest.approx(0.5, abs=0.08)
+    assert fresh["n"] == 200
+
+
+def test_the_nearest_is_the_nearest():
+    points, real = gaussian(20, 1), gaussian(30, 2)
+    by_hand = np.linalg.norm(points[:, None] - real[None], axis=2).min(1)
+    np.testing.assert_allclose(nearest_distances(points, real), by_hand)
