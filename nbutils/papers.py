@@ -15,9 +15,7 @@ CLAIM_COLUMNS = (
     *("claim", "metric", "paper", "ours", "difference", "interval_95", "effect_size_dz", "pairs", "generators_agree"),
     *("p", "p_holm", "p_excluded_holm", "verdict"),
 )
-"""The columns of a claims table; differences are fractions, intervals percentage points.
-
-Distances are compared by their logarithms: there a difference of 0.01 is one per cent of the distance."""
+"""The columns of a claims table; differences and intervals are percentage points, of distances per cent."""
 
 DEFAULT_SHARE = 0.5
 """The share of synthetic images in the training pool for a generator that a paper does not have."""
@@ -100,23 +98,28 @@ def check_claims(claims: Sequence[Claim], results: pd.DataFrame) -> pd.DataFrame
     results: one row per method and seed, columns `method`, `seed`, `generator_seed` and metrics as fractions. Methods
     are paired by seed. Where a claim has several rivals, the row shows the one against which it stands weakest (the
     smallest effect size), so that a replicated claim holds against each. generators_agree: behind how many generator
-    seeds the difference has the sign of its mean; pairs that share a generator are not independent.
-    p_holm: of the difference (two-sided Wilcoxon signed-rank), p_excluded_holm: of there being no effect, a difference
-    of at least the claim's margin, in the claimed direction; both corrected over the table by Holm.
+    seeds the difference has the sign of its mean.
+    p_holm: of the difference, p_excluded_holm: of there being no effect, a difference of at least the claim's margin,
+    in the claimed direction; both as in verdicts.paired, corrected over the table by Holm.
     Verdicts:
     replicated: significant in the claimed direction ("no gain": an effect is excluded);
     not replicated: significant the other way, or an effect is excluded ("no gain": significantly above);
-    inconclusive: the seeds allow neither, or a rival of the claim was not run;
+    inconclusive: the seeds allow neither, or a rival of the claim was not run; always so for few pairs;
     not run: the claim's method, or every rival, is not among the results.
+    To a question of our own the answers are yes and no instead of the first two.
     """
     rows = [_compared(claim, results) for claim in claims]
     for name in ("p", "p_excluded"):
         for row, corrected in zip(rows, holm([row[name] for row in rows]), strict=True):
             row[f"{name}_holm"] = corrected
-    for row in rows:
-        row["verdict"] = verdict(**{name: row[name] for name in _JUDGED}) if row["pairs"] else "not run"
+    for claim, row in zip(claims, rows, strict=True):
+        found = verdict(**{name: row[name] for name in _JUDGED}) if row["pairs"] else "not run"
+        row["verdict"] = found if claim.paper else ANSWERS.get(found, found)
     return pd.DataFrame(rows)[list(CLAIM_COLUMNS)]
 
+
+ANSWERS = {"replicated": "yes", "not replicated": "no"}
+"""What the verdicts are called where no paper claims anything."""
 
 _JUDGED = ("expects", "gain", "p_holm", "p_excluded_holm", "unanimous", "complete")
 
@@ -128,33 +131,35 @@ def _compared(claim: Claim, results: pd.DataFrame) -> dict:
     present = [other for other in claim.others if other in wide] if claim.method in wide else []
     missing = [other for other in claim.others if other not in wide]
     if not present:
-        return row | paired(np.array([])) | {"ours": "", "interval_95": "", "generators_agree": "", "gain": np.nan}
-    sign = -1.0 if claim.expects == "less" else 1.0
-    values = np.log(wide) if claim.relative else wide
-    differences = {rival: (values[claim.method] - values[rival]).dropna() for rival in present}
-    compared = {rival: paired(pairs.to_numpy(), sign, claim.margin) for rival, pairs in differences.items()}
-    rival = min(present, key=lambda name: sign * np.nan_to_num(compared[name]["effect_size_dz"]))
-    found, difference = compared[rival], differences[rival]
-    generator_seeds = results.drop_duplicates("seed").set_index("seed")["generator_seed"]
-    by_generator = difference.groupby(generator_seeds.loc[difference.index].to_numpy()).mean()
-    agree = int((np.sign(by_generator) == np.sign(found["difference"])).sum())
-    seen = wide.loc[difference.index]
-    ours, theirs = (
-        f"{claim.shown(seen[name].mean())} ± {claim.shown(seen[name].std(ddof=1))}" for name in (claim.method, rival)
-    )
+        empty = dict.fromkeys(("ours", "interval_95", "generators_agree"), "")
+        return row | paired(np.array([]), np.array([])) | empty | {"gain": np.nan}
+    generators = results.drop_duplicates("seed").set_index("seed")["generator_seed"]
+    compared = [_against(claim, wide, rival, generators) for rival in present]
+    weakest = max if claim.expects == "no gain" else min
+    found = weakest(compared, key=lambda one: np.nan_to_num(one["gain_dz"]))
     not_run = f"; not run: {', '.join(missing)}" if missing else ""
-    return (
-        row
-        | found
-        | {
-            "ours": f"{ours} vs {theirs} ({rival}{not_run})",
-            "interval_95": f"{100 * found['low']:+.1f} .. {100 * found['high']:+.1f}",
-            "generators_agree": f"{agree} of {len(by_generator)}",
-            "gain": sign * found["difference"],
-            "unanimous": agree == len(by_generator),
-            "complete": not missing,
-        }
-    )
+    return row | found | {"ours": f"{found['ours']}{not_run})", "complete": not missing}
+
+
+def _against(claim: Claim, wide: pd.DataFrame, rival: str, generators: pd.Series) -> dict:
+    """Compare a claim's method with one rival; wide: seeds x methods, generators: the generator seed of each seed."""
+    sign = -1.0 if claim.expects == "less" else 1.0
+    both = wide[[claim.method, rival]].dropna()
+    values = np.log(both) if claim.relative else both
+    difference, behind = values[claim.method] - values[rival], generators.loc[both.index].to_numpy()
+    found = paired(difference.to_numpy(), behind, sign, claim.margin)
+    by_generator = difference.groupby(behind).mean()
+    agree = int((np.sign(by_generator) == np.sign(found["difference"])).sum())
+    ours, theirs = (f"{claim.shown(column.mean())} ± {claim.shown(column.std(ddof=1))}" for _, column in both.items())
+    return found | {
+        "ours": f"{ours} vs {theirs} ({rival}",
+        "difference": 100 * found["difference"],
+        "interval_95": f"{100 * found['low']:+.1f} .. {100 * found['high']:+.1f}",
+        "generators_agree": f"{agree} of {len(by_generator)}",
+        "unanimous": agree == len(by_generator),
+        "gain": sign * found["difference"],
+        "gain_dz": sign * found["effect_size_dz"],
+    }
 
 
 def _spread(values: pd.Series) -> str:

@@ -11,32 +11,55 @@ MARGIN = 0.01
 LEVEL = 0.05
 """Significance level, after Holm's correction over the claims of a table."""
 
+MIN_PAIRS = 6
+"""Fewer pairs decide nothing: with five, Wilcoxon's signed-rank test cannot reach LEVEL."""
 
-def paired(difference: np.ndarray, sign: float = 1.0, margin: float = MARGIN) -> dict[str, float]:
-    """Return the statistics of paired differences, (n,) float fractions; sign: 1 or -1, the claimed direction.
+
+def paired(
+    difference: np.ndarray, generators: np.ndarray, sign: float = 1.0, margin: float = MARGIN
+) -> dict[str, float]:
+    """Return the statistics of paired differences, (n,) float fractions.
+
+    generators: (n,) the generator seed behind each pair. sign: 1 or -1, the claimed direction.
 
     pairs: n. difference: their mean. low, high: its 95 % t interval. effect_size_dz: mean over sd (infinite where all
-    pairs differ alike). p: two-sided Wilcoxon signed-rank test. p_excluded: one-sided t test that the mean, in the
-    claimed direction, stays below the margin. All but the first two are NaN for fewer than two pairs.
+    pairs differ alike). p: of no difference, two-sided. p_excluded: one-sided t test that the mean, in the claimed
+    direction, stays below the margin.
+
+    Pairs that share a generator are not independent. Where the generators' means differ by more than their pairs do
+    (analysis of variance, as a mixed model would find it), intervals and tests are those of the generators' means;
+    else they are those of the pairs, and p is Wilcoxon's signed-rank test. p and p_excluded are NaN for fewer than
+    MIN_PAIRS pairs, p_excluded also where all pairs differ alike, all but the first two for fewer than two pairs.
     """
     count, mean = len(difference), float(np.mean(difference)) if len(difference) else np.nan
     result = dict.fromkeys(("low", "high", "effect_size_dz", "p", "p_excluded"), np.nan)
     result |= {"pairs": count, "difference": mean}
     if count < 2:
         return result
-    spread = float(np.std(difference, ddof=1))
-    error = spread / np.sqrt(count)
-    half = error * stats.t.ppf(0.975, count - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        effect = float(np.divide(mean, spread)) if mean else 0.0
-        distance = np.divide(sign * mean - margin, error)
-    return result | {
-        "low": mean - half,
-        "high": mean + half,
-        "effect_size_dz": effect,
-        "p": float(stats.wilcoxon(difference).pvalue) if np.any(difference) else 1.0,
-        "p_excluded": float(stats.t.cdf(distance, count - 1)),
-    }
+    error, freedom = _standard_error(difference, generators)
+    half, spread = error * stats.t.ppf(0.975, freedom), float(np.std(difference, ddof=1))
+    with np.errstate(divide="ignore"):
+        result |= {"effect_size_dz": float(np.divide(mean, spread)) if mean else 0.0}
+    result |= {"low": mean - half, "high": mean + half}
+    if count < MIN_PAIRS:
+        return result
+    if error > 0:
+        result["p_excluded"] = float(stats.t.cdf((sign * mean - margin) / error, freedom))
+    if freedom == count - 1:
+        return result | {"p": float(stats.wilcoxon(difference).pvalue) if np.any(difference) else 1.0}
+    return result | {"p": float(2 * stats.t.sf(abs(mean) / error, freedom))}
+
+
+def _standard_error(difference: np.ndarray, generators: np.ndarray) -> tuple[float, int]:
+    """Return the standard error of the mean of paired differences, and its degrees of freedom; see `paired`."""
+    count, mean = len(difference), difference.mean()
+    groups = [difference[generators == generator] for generator in np.unique(generators)]
+    if 1 < len(groups) < count:
+        between = sum(len(group) * (group.mean() - mean) ** 2 for group in groups) / (len(groups) - 1)
+        within = sum(((group - group.mean()) ** 2).sum() for group in groups) / (count - len(groups))
+        if between > within:
+            return float(np.sqrt(between / count)), len(groups) - 1
+    return float(np.std(difference, ddof=1) / np.sqrt(count)), count - 1
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:

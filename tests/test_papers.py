@@ -73,6 +73,49 @@ def test_one_pair_decides_nothing():
     assert verdict([0.9], [0.1])["verdict"] == "inconclusive"
 
 
+@pytest.mark.parametrize("expects", ["more", "less", "no gain"])
+@pytest.mark.parametrize("count", [2, 5, 12])
+def test_equal_scores_decide_nothing(count, expects):
+    assert verdict(np.full(count, 0.4), np.full(count, 0.4), expects)["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize("expects", ["more", "no gain"])
+def test_five_pairs_are_not_enough_to_exclude_an_effect(expects):
+    row = verdict(0.7 + 0.001 * NOISE[:5], 0.8 + 0.001 * NOISE[5:10], expects)
+    assert row["verdict"] == "inconclusive"
+    assert np.isnan([row["p"], row["p_excluded_holm"]]).all()
+
+
+def test_generators_that_differ_are_the_units_of_the_test():
+    """Three generators of four classifiers each, whose means are far apart: two degrees of freedom, not eleven."""
+    generators = np.arange(12) % 3
+    gains = np.array([0.002, -0.039, -0.019])
+    table = results(a=0.8 + gains[generators] + 0.05 * NOISE, b=np.full(12, 0.8)).assign(
+        generator_seed=lambda t: t["seed"] % 3
+    )
+    row = check_claims([Claim("genmix", "a beats b", "a", ("b",), "accuracy")], table).iloc[0]
+    means = (0.05 * NOISE).reshape(4, 3).mean(0) + gains
+    low, high = stats.ttest_1samp(means, 0).confidence_interval()
+    assert row["interval_95"] == f"{100 * low:+.1f} .. {100 * high:+.1f}"
+    assert row["p"] == pytest.approx(stats.ttest_1samp(means, 0).pvalue)
+    assert row["p_excluded_holm"] == pytest.approx(stats.ttest_1samp(means, 0.01, alternative="less").pvalue)
+    assert row["verdict"] == "inconclusive"
+
+
+def test_our_own_questions_are_answered_with_yes_and_no():
+    claims = [Claim(None, "a beats b", "a", ("b",), "accuracy"), Claim(None, "b beats a", "b", ("a",), "accuracy")]
+    table = check_claims(claims, results(a=0.8 + NOISE, b=0.7 + NOISE[::-1]))
+    assert table["verdict"].tolist() == ["yes", "no"]
+    assert table["paper"].tolist() == ["our question"] * 2
+
+
+def test_no_gain_must_hold_against_the_rival_that_is_easiest_to_beat():
+    claim = Claim("genmix", "a helps over neither", "a", ("b", "c"), "accuracy", "no gain")
+    row = check_claims([claim], results(a=0.8 + NOISE, b=0.9 + NOISE[::-1], c=0.7 + NOISE[::-1])).iloc[0]
+    assert row["ours"].endswith("(c)")
+    assert row["verdict"] == "not replicated"
+
+
 def test_a_gain_behind_one_generator_only_decides_nothing():
     table = results(a=np.where(np.arange(12) % 3 == 0, 1.0, 0.79), b=0.8 + 0.001 * NOISE)
     claim = [Claim("genmix", "a beats b", "a", ("b",), "accuracy")]
@@ -143,7 +186,7 @@ def test_distances_are_compared_by_their_ratio_and_shown_as_they_are():
     row = check_claims([claim], table.rename(columns={"accuracy": "fd"})).iloc[0]
     assert row["paper"] == "171 vs 194"
     assert row["ours"].startswith("100 ± 0.0")
-    assert row["difference"] == pytest.approx(np.log(100 / 110), abs=1e-3)
+    assert row["difference"] == pytest.approx(100 * np.log(100 / 110), abs=0.1)
     assert row["verdict"] == "replicated"
 
 
