@@ -20,8 +20,18 @@ STYLE = Path(__file__).with_name("figures.mplstyle")
 PAGE_WIDTH = 7.0
 """Width of a paper's page, in inches."""
 
-AXES = {"mean_shift": ("mean_shift ↓ (real spreads)", 1), "boundary": ("boundary (% of points)", 100)}
-"""Metrics that are not "a fraction, better when higher": what their axis says, and the factor of its unit."""
+AXES = {
+    "accuracy": ("accuracy ↑ (%)", 100),
+    "macro_f1": ("macro-F1 ↑ (%)", 100),
+    "auc": ("AUC ↑ (%)", 100),
+    "rarest_sensitivity": ("sensitivity, rarest class ↑ (%)", 100),
+    "recall": ("recall ↑ (%)", 100),
+    "mean_shift": ("mean shift ↓ (real spreads)", 1),
+    "boundary": ("points at a boundary (%)", 100),
+    "fd_shipped": ("Fréchet distance ↓ (shipped features)", 1),
+    "kd_shipped": ("kernel distance ↓ (shipped features)", 1),
+}
+"""What the axis of a metric says, and the factor of its unit."""
 
 plt.style.use(STYLE)
 
@@ -113,13 +123,12 @@ def snapshots(drawn: Mapping[int, np.ndarray], class_names: Sequence[str]) -> Fi
 def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) -> Figure:
     """Draw each method's mean ± sd over seeds, and every seed as a dot; a line marks the mean of `reference`.
 
-    results: one row per method and seed. Metrics are fractions, better when higher, and shown in percent, except those
-    in AXES.
+    results: one row per method and seed. metrics: keys of AXES.
     """
     methods = list(dict.fromkeys(results["method"]))
     fig, axes = panels(1, len(metrics), 0.25 * len(methods) + 0.8, sharey=True)
     for ax, metric in zip(axes[0], metrics, strict=True):
-        label, factor = AXES.get(metric, (f"{metric} ↑ (%)", 100))
+        label, factor = AXES[metric]
         data = results.assign(shown=factor * results[metric])
         shared = {"data": data, "x": "shown", "y": "method", "order": methods, "ax": ax}
         sns.pointplot(**shared, errorbar="sd", linestyle="none", markersize=4, color="black", err_kws={"linewidth": 1})
@@ -135,7 +144,7 @@ def lines(table: pd.DataFrame, x: str, y: str, group: str, ax: Axes) -> Axes:
     ax.set_xscale("log")
     ax.set_xticks(sorted(table[x].unique()), [str(value) for value in sorted(table[x].unique())])
     ax.minorticks_off()
-    ax.set_xlabel(x.replace("_", " "))
+    ax.set(xlabel=x.replace("_", " "), ylabel=AXES[y][0] if y in AXES else y.replace("_", " "))
     ax.legend(title=None)
     return ax
 
@@ -143,10 +152,18 @@ def lines(table: pd.DataFrame, x: str, y: str, group: str, ax: Axes) -> Axes:
 def training_curve(curve: pd.DataFrame, ax: Axes, columns: Sequence[str] | None = None) -> Axes:
     """Draw logged scalars of a training over its steps; columns: which of them, None = those named loss..."""
     for name in columns or [name for name in curve.columns if name.startswith("loss")]:
-        ax.plot(curve["step"], curve[name], label=name)
-    ax.set(xlabel="step")
-    ax.legend()
+        ax.plot(curve["step"], curve[name], label=name.removeprefix("loss_").replace("_", " "))
+    ax.set(xlabel="step", ylabel="loss")
+    ax.legend(loc="best", framealpha=0.6)
     return ax
+
+
+KINDS = {
+    "real": (False, {"marker": ".", "s": 8, "alpha": 0.35, "linewidths": 0}),
+    "synthetic": (True, {"marker": "^", "s": 16, "alpha": 0.8, "linewidths": 0.6}),
+    "genmix": (True, {"marker": "o", "s": 16, "alpha": 0.8, "linewidths": 0.6}),
+}
+"""How the points of an embedding look: hollow or not, and their marker."""
 
 
 def embedding(points: np.ndarray, labels: np.ndarray, kinds: np.ndarray, class_names: Sequence[str], ax: Axes) -> Axes:
@@ -156,15 +173,10 @@ def embedding(points: np.ndarray, labels: np.ndarray, kinds: np.ndarray, class_n
     at the median of its real points. Distances between clusters of a t-SNE or UMAP mean little.
     """
     palette = sns.color_palette("deep", len(class_names))
-    styles = {
-        "synthetic": {"marker": "^", "s": 7, "alpha": 0.5, "linewidths": 0},
-        "genmix": {"marker": "o", "s": 12, "alpha": 0.7, "facecolors": "none", "linewidths": 0.5},
-        "real": {"marker": ".", "s": 9, "alpha": 0.9, "linewidths": 0},
-    }
-    for kind, style in styles.items():
+    for kind, (hollow, style) in KINDS.items():
         for label, color in enumerate(palette):
             chosen = points[(labels == label) & (kinds == kind)]
-            colors = {"edgecolors": [color]} if kind == "genmix" else {"color": [color]}
+            colors = {"facecolors": "none", "edgecolors": [color]} if hollow else {"color": [color]}
             ax.scatter(chosen[:, 0], chosen[:, 1], rasterized=True, **colors, **style)
     for label, name in enumerate(class_names):
         real = points[(labels == label) & (kinds == "real")]
@@ -185,6 +197,11 @@ def embedding_panels(clouds: Mapping[str, PointCloud], positions: Mapping[str, n
     for ax, letter, (name, cloud) in zip(axes.flat, ascii_lowercase, clouds.items(), strict=False):
         embedding(positions[name], cloud.labels, cloud.kinds, cloud.class_names, ax)
         ax.set_title(f"({letter}) {name}", loc="left")
+    handles = [
+        plt.Line2D([], [], linestyle="", color="0.2", marker=style["marker"], fillstyle="none" if hollow else "full")
+        for hollow, style in KINDS.values()
+    ]
+    fig.legend(handles, KINDS, loc="outside lower center", ncols=len(KINDS))
     return fig
 
 

@@ -17,6 +17,9 @@ CLAIM_COLUMNS = (
 )
 """The columns of a claims table; differences and intervals are percentage points, of distances per cent."""
 
+MAIN_COLUMNS = ["claim", "metric", "paper", "ours", "interval_95", "verdict"]
+"""The columns of a claims table that fit on a screen."""
+
 DEFAULT_SHARE = 0.5
 """The share of synthetic images in the training pool for a generator that a paper does not have."""
 

@@ -1,4 +1,4 @@
-"""Where synthetic and mixed images lie among real ones, in each arm's own classifier (GenMix, Fig. 4)."""
+"""Where synthetic and mixed images lie among real ones in a classifier's features (GenMix, Fig. 4)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class PointCloud:
 
 
 class Placements:
-    """The arms of a comparison, each seen through its own classifier.
+    """The arms of a comparison: drawn in each one's own classifier, measured in that of real images alone.
 
     arms, synthetic: one mapping for each generator seed; arms other than `real`, `mixup`, each generator and its
     GenMix are left out. The other arguments are those of comparison.TrainedArms.
@@ -73,16 +73,17 @@ class Placements:
     def measure(self) -> pd.DataFrame:
         """Return recall, mean shift and boundary share of every method, one row per method and seed.
 
-        Real points are the *validation* images, which no arm trains on; the row `real` holds the training images
-        against them, `mixup` mixtures of these. In each class every arm gives as many points, drawn at random: the
-        smallest number that any of them has.
+        All methods of a seed are measured in one space, the features of its classifier `real`, else they could not be
+        compared. Real points are the *validation* images, which no arm trains on; the row `real` holds the training
+        images against them, `mixup` mixtures of these. In each class every arm gives as many points, drawn at random:
+        the smallest number that any of them has.
         """
         rows, val = [], self.splits.val
         counts = np.min([self._training_images(job).class_counts() for job in self.trained.jobs], axis=0)
+        spaces = {job.seed: self.trained.classifier(job) for job in self.trained.jobs if job.method == "real"}
         for job in progress(self.trained.jobs, description="measures", unit="arm"):
-            classifier = self.trained.classifier(job)
-            images = _drawn_per_class(self._training_images(job), counts, job.seed)
-            points = (classifier.features(images), images.labels, classifier.features(val), val.labels)
+            space, images = spaces[job.seed], _drawn_per_class(self._training_images(job), counts, job.seed)
+            points = (space.features(images), images.labels, space.features(val), val.labels)
             rows.append(vars(job) | variety(*points))
         return pd.DataFrame(rows)
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nbutils.artefacts import damage
-from nbutils.files import ROOT, atomic, sha256_of_file
+from nbutils.files import ROOT, atomic, read_json, sha256_of_file
 from nbutils.scales import choose
 
 FOLDER_VARIABLE = "NBUTILS_WEIGHTS"
@@ -172,6 +172,15 @@ def _checksum_of(path: Path, status: tuple) -> str:
         if file.is_file():
             digest.update(f"{file.relative_to(path).as_posix()} {sha256_of_file(file)}\n".encode())
     return digest.hexdigest()
+
+
+def images_seen(name: str) -> float:
+    """Return on how many images of the corpus a shipped prior was trained, repeats included; NaN = not known."""
+    path = locate(name)
+    if not path.is_relative_to(PRIORS):
+        return float("nan")
+    card = read_json(PRIORS / path.relative_to(PRIORS).parts[0] / PRIOR_CARD)
+    return card["cost"]["steps"] * card["recipe"]["batch_size"]
 
 
 def load_state_dict(name: str) -> Mapping[str, Tensor]:

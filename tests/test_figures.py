@@ -59,7 +59,7 @@ def test_score_bars_are_in_percent_with_a_line_at_the_reference():
 def test_training_curves_show_the_losses_or_what_is_asked():
     curve = pd.DataFrame({"step": [1, 2], "loss_a": [1.0, 0.5], "loss_b": [1.0, 0.5], "r1": [0.1, 0.2]})
     drawn = [training_curve(curve, plt.subplots()[1], columns) for columns in (None, ["r1"])]
-    assert [[line.get_label() for line in ax.lines] for ax in drawn] == [["loss_a", "loss_b"], ["r1"]]
+    assert [[line.get_label() for line in ax.lines] for ax in drawn] == [["a", "b"], ["r1"]]
 
 
 def cloud(count=40):

@@ -269,3 +269,10 @@ def test_weights_of_another_diffusion_are_refused(blobs, prior_file, change):
 def test_a_prior_of_another_network_is_refused(blobs, prior_file):
     with pytest.raises(ValueError, match="The weights do not fit the network"):
         smoke(num_steps=1, num_channels=32, initial_weights="prior-diffusion").fit(blobs)
+
+
+def test_the_cost_counts_what_the_prior_saw_before():
+    scratch, tuned = (generators.create("diffusion", initial_weights=name) for name in ("random", None))
+    before = [generator.cost()["images_seen_before"] for generator in (scratch, tuned)]
+    assert before == [0, weights.images_seen("prior-diffusion")]
+    assert before[1] > 100_000

@@ -7,6 +7,7 @@ from scipy import stats
 
 from nbutils import generators, phantoms
 from nbutils.claims import genmix_claims, textual_inversion_claims, textual_inversion_tuning_claims
+from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.papers import (
     Claim,
     check_claims,
@@ -210,6 +211,8 @@ def test_paper_scale_has_the_numbers_of_the_protocol(paper):
             assert "+".join(str(n) for n in phantoms.modality(SHOWPIECE[paper]).counts[field]) == value, setting
         elif part == "augmentation":
             assert Traditional.__dataclass_fields__[field].default == value, setting
+        elif part == "textual-inversion":
+            assert getattr(TextualInversion.scales["paper"], field) == value, setting
         elif part == "num_steps":
             assert config.num_epochs * config.epoch_steps == value
         else:

@@ -1,4 +1,4 @@
-"""nbutils.placement: points and measures of each arm in its own classifier."""
+"""nbutils.placement: points in each arm's own classifier, measures in one."""
 
 import numpy as np
 import pytest
@@ -43,6 +43,16 @@ def test_measures_have_a_row_for_each_method_and_seed(placements):
     assert table["method"].tolist()[:4] == ["real", "g", "genmix(g)", "mixup"]
     assert table[["recall", "boundary"]].to_numpy().min() >= 0
     assert table[["recall", "boundary"]].to_numpy().max() <= 1
+
+
+def test_the_arms_of_a_seed_are_measured_in_the_classifier_of_real_images(placements, monkeypatch):
+    spaces = []
+    monkeypatch.setattr(placement, "variety", lambda points, labels, real, real_labels: spaces.append(real) or {})
+    placements.measure()
+    first, second = spaces[:4], spaces[4:]
+    assert all(np.array_equal(space, first[0]) for space in first)
+    assert all(np.array_equal(space, second[0]) for space in second)
+    assert not np.array_equal(first[0], second[0])
 
 
 def test_every_arm_is_measured_with_as_many_points_of_each_class(placements, monkeypatch):

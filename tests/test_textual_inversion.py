@@ -24,6 +24,12 @@ from nbutils.seeds import derive_seed, image_seeds, seeded_normal
 WIDTH, SIZE = 16, 16
 
 
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """Let the generator be made and loaded by its name, which waits for the prior that it needs."""
+    monkeypatch.setitem(generators._REGISTRY, "textual-inversion", "textual_inversion.TextualInversion")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A pipeline of diffusers with random weights: 16 px, 8 x 8 latents of 4 channels, 77 tokens of width 16."""

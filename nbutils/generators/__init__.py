@@ -18,7 +18,6 @@ _REGISTRY = {
     "stylegan": "stylegan.StyleGAN",
     "stylegan2-ada": "stylegan2_ada.StyleGAN2ADA",
     "diffusion": "diffusion.Diffusion",
-    "textual-inversion": "textual_inversion.TextualInversion",
 }
 
 

@@ -173,12 +173,20 @@ class Generator(ABC):
                 digest.update(np.ascontiguousarray(value.cpu().numpy()))
         return digest.hexdigest()
 
+    def pretrained(self) -> list[str]:
+        """Return the names, known to nbutils.weights, of the weights that training starts from; here none."""
+        return []
+
     def cost(self) -> dict[str, float | bool]:
-        """Return what the trained generator took and holds: steps, images seen, mirrored or not, parameters kept."""
+        """Return what the trained generator took and holds: steps, images seen, mirrored or not, parameters kept.
+
+        `images_seen_before`: those of the corpus on which the weights that it started from were trained, 0 = none.
+        """
         steps = self.config.num_steps * len(self.networks)
         return {
             "steps": steps,
             "images_seen": steps * self.config.batch_size,
+            "images_seen_before": sum(weights.images_seen(name) for name in self.pretrained()),
             "mirrored": self.config.flip,
             "parameters": sum(p.numel() for network in self.networks for p in network.parameters()),
         }

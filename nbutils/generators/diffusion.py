@@ -250,6 +250,9 @@ class Diffusion(Generator):
             generator.config = replace(generator.config, initial_weights=None)
         return generator
 
+    def pretrained(self) -> list[str]:
+        return [] if self.config.initial_weights is None else [self.config.initial_weights]
+
     def key(self, images: ImageSet) -> dict:
         """Return everything that determines the trained weights, the file of initial weights included."""
         key = super().key(images)

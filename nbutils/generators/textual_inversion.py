@@ -139,8 +139,10 @@ class TextualInversion(Generator):
 
     def key(self, images: ImageSet) -> dict:
         """Return everything that determines the trained weights, the pipeline's files included."""
-        names = [name for name in (self.config.pipeline, self.config.autoencoder) if name is not None]
-        return {**super().key(images), "pretrained": {name: weights.checksum(name) for name in names}}
+        return {**super().key(images), "pretrained": {name: weights.checksum(name) for name in self.pretrained()}}
+
+    def pretrained(self) -> list[str]:
+        return [name for name in (self.config.pipeline, self.config.autoencoder) if name is not None]
 
     def build(self, num_classes: int, channels: int, image_size: int) -> TextualInversionMethod:
         """Return the classes' initial vectors with their optimiser and training step.
