@@ -1,14 +1,25 @@
 """Every network at paper scale, built and trained for one step: the proof that the scale exists."""
 
 import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import psutil
 import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from nbutils import generators
 from nbutils.classification import Training, build_network
+from nbutils.generators.concept_training import Embeddings, TextualInversionMethod
+from nbutils.generators.textual_inversion import TextualInversion
+from nbutils.generators.token_embeddings import initial_vectors
+from nbutils.models.stable_diffusion import build_stable_diffusion_2
+from nbutils.pipelines import frozen
+from nbutils.priors.text import build_tokenizer
 from nbutils.protocols import CLASSIFIERS, config_at
 from nbutils.training import Method
 
@@ -17,57 +28,100 @@ BATCH_SIZE = 2
 BYTES_PER_PARAMETER = 34
 """Weights, gradients, Adam's two moments, the moving average, activations; the ADM network was measured at 33.5."""
 
+STABLE_DIFFUSION_STEP = 4 * 2**30
+"""Activations of a step on one image, beside the frozen weights; 2.8 GiB were measured."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network of the paper scale.
+
+    networks: makes it, for its size alone. step: makes it and takes one step on random images. bytes_needed: of
+    memory, for so many parameters.
+    """
+
+    name: str
+    image_size: int
+    networks: Callable[[], Iterable[nn.Module]]
+    step: Callable[[], Mapping[str, Tensor]]
+    bytes_needed: Callable[[int], int] = lambda parameters: parameters * BYTES_PER_PARAMETER
+
 
 def build_all() -> pd.DataFrame:
     """Build all generators and classifiers of the paper scale, print one line for each, and return the table.
 
     With random weights and a batch of two images where memory allows one step, else on the meta device (shapes only).
     """
-    rows = [_checked(name, *_generator(name)) for name in generators.names()]
-    rows += [_checked(*_classifier(paper)) for paper in CLASSIFIERS]
-    return pd.DataFrame(rows)
+    trained = [_generator(name) for name in generators.names() if name != TextualInversion.name]
+    return pd.DataFrame([_checked(each) for each in (*trained, _stable_diffusion(), *map(_classifier, CLASSIFIERS))])
 
 
-def _generator(name: str):
+def _generator(name: str) -> Candidate:
     generator = generators.create(name, scale="paper", batch_size=BATCH_SIZE)
     size = generator.config.image_size
-    return lambda: generator.build(NUM_CLASSES, CHANNELS, size), size
+    build = partial(generator.build, NUM_CLASSES, CHANNELS, size)
+    return Candidate(
+        name, size, lambda: build().modules.values(), lambda: build().step(0, _images(size), torch.arange(BATCH_SIZE))
+    )
 
 
-def _classifier(paper: str):
+def _classifier(paper: str) -> Candidate:
     config = config_at("paper", "scratch", paper)
 
     def build() -> Method:
         network = build_network(config, NUM_CLASSES, CHANNELS)
         return Training(network, config, val=None, steps_per_epoch=config.num_epochs)
 
-    return config.network, build, config.input_size
+    targets = one_hot(torch.arange(BATCH_SIZE), NUM_CLASSES).float()
+    images = partial(_images, config.input_size)
+    return Candidate(
+        config.network, config.input_size, lambda: build().modules.values(), lambda: build().step(0, images(), targets)
+    )
 
 
-def _checked(name: str, build, image_size: int) -> dict:
+def _stable_diffusion() -> Candidate:
+    """Textual inversion on Stable Diffusion 2.0: a step of one concept on one image, everything but it frozen."""
+    config = TextualInversion.scales["paper"]
+
+    def build() -> StableDiffusionPipeline:
+        return build_stable_diffusion_2(build_tokenizer([config.initial_words]))
+
+    def networks() -> list[nn.Module]:
+        pipeline = build()
+        return [pipeline.unet, pipeline.vae, pipeline.text_encoder]
+
+    def step() -> Mapping[str, Tensor]:
+        pipeline = frozen(build())
+        words = initial_vectors(
+            pipeline.tokenizer, pipeline.text_encoder, config.initial_words, config.num_vectors, config.jitter, seed=0
+        )
+        method = TextualInversionMethod(pipeline, Embeddings([words]), config.learning_rate)
+        latents, noise = torch.randn(2, 1, 1, 4, 64, 64)
+        return method.step(0, latents, noise, torch.tensor([[500]]))
+
+    return Candidate(TextualInversion.name, config.image_size, networks, step, lambda n: 4 * n + STABLE_DIFFUSION_STEP)
+
+
+def _images(size: int) -> Tensor:
+    """Return random images, (2, 1, size, size) float32 -1..1."""
+    return torch.rand(BATCH_SIZE, CHANNELS, size, size) * 2 - 1
+
+
+def _checked(candidate: Candidate) -> dict:
     """Count the parameters on the meta device, then build and step for real if the memory is there."""
     started = time.monotonic()
     with torch.device("meta"):
-        parameters = sum(p.numel() for module in build().modules.values() for p in module.parameters())
-    needed = parameters * BYTES_PER_PARAMETER
-    row = {"network": name, "image_size": image_size, "million_parameters": round(parameters / 1e6, 1)}
+        parameters = sum(p.numel() for network in candidate.networks() for p in network.parameters())
+    needed = candidate.bytes_needed(parameters)
+    sizes = {"image_size": candidate.image_size, "million_parameters": round(parameters / 1e6, 1)}
+    row = {"network": candidate.name, **sizes}
     if needed < 0.9 * available_memory():
-        scalars = _one_step(build(), image_size)
-        row["step"] = ", ".join(f"{key} {float(value):.3g}" for key, value in scalars.items())
+        row["step"] = ", ".join(f"{key} {float(value):.3g}" for key, value in candidate.step().items())
     else:
         row["step"] = f"meta device only: a step needs {needed / 2**30:.0f} GiB"
     row["seconds"] = round(time.monotonic() - started, 1)
     print("  ".join(f"{key}: {value}" for key, value in row.items()), flush=True)
     return row
-
-
-def _one_step(method: Method, image_size: int) -> dict:
-    """Take step 0 on random images, (2, 1, size, size) float32 -1..1."""
-    images = torch.rand(BATCH_SIZE, CHANNELS, image_size, image_size) * 2 - 1
-    labels = torch.arange(BATCH_SIZE)
-    if isinstance(method, Training):
-        labels = one_hot(labels, NUM_CLASSES).float()
-    return method.step(0, images, labels)
 
 
 def available_memory() -> int:

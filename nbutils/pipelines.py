@@ -22,6 +22,11 @@ def load_pipeline(folder: Path) -> StableDiffusionPipeline:
     pipeline = StableDiffusionPipeline.from_pretrained(
         folder, dtype=torch.float32, safety_checker=None, use_safetensors=True, local_files_only=True
     )
+    return frozen(pipeline)
+
+
+def frozen(pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
+    """Freeze and silence a pipeline, in place, put it on the device, and return it."""
     for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         module.eval().requires_grad_(False)
     for module in (pipeline.unet, pipeline.vae):
