@@ -24,8 +24,8 @@ LAYERS = (
     "scales", "seeds", "files", "results", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
     "weights", "models", "training", "backbone", "pipelines", "generators", "priors", "augmentation", "traditional",
     "imbalance", "online", "metrics", "protocols", "classification", "comparison", "oracle", "features", "fidelity",
-    "embedding", "placement", "verdicts", "papers", "claims", "tuning", "composition", "figures", "parameters",
-    "runs", "runner", "shipping", "paper_build", "__main__",
+    "embedding", "placement", "verdicts", "papers", "claims", "tuning", "composition", "figures", "widgets",
+    "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip
 
 
