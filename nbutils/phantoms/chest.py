@@ -13,7 +13,6 @@ inspiration, small effusions only blunt an angle, a faint pneumonia looks like a
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from nbutils.phantoms.base import Draws, Modality
@@ -53,8 +52,8 @@ class Scene(View):
     bronchi: torch.Tensor  # (B, N, N) or (B, 1, 1) how clearly air in the airways stands out, 0..1
 
 
-def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
-    """Draw radiographs of one class, (B, 1, canvas, canvas) uint8, bright where much is absorbed."""
+def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
+    """Draw radiographs of one class, (B, 1, canvas, canvas), 0..255, bright where much is absorbed."""
     body = _body(patient)
     scene = _scene(body, image, canvas)
     FINDINGS[label](scene, patient, image)
@@ -65,7 +64,7 @@ def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
     grey = expose(attenuation, scene, body.noise, WATER * 0.71 * body.thick, image) * bars(scene, image)
     edge = (len(scene.line) - canvas) // 2
     grey = grey[:, None, edge : edge + canvas, edge : edge + canvas]  # (B, 1, canvas, canvas)
-    return grey.mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return 255 * grey
 
 
 def _body(patient: Draws) -> Body:

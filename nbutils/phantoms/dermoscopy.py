@@ -11,7 +11,6 @@ looks, while camera position, light, hair and bubbles change.
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from nbutils.phantoms.base import Draws, Modality
@@ -88,8 +87,8 @@ HABITS = (
 )
 
 
-def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
-    """Draw photographs of lesions of one class, (B, 3, canvas, canvas) uint8; a "patient" is one lesion."""
+def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
+    """Draw photographs of lesions of one class, (B, 3, canvas, canvas), 0..255; a "patient" is one lesion."""
     line = axis(int(canvas * MARGIN), MARGIN)
     layers = _skin(patient, line)
     lesion = _lesion(HABITS[label], patient, line)
@@ -98,7 +97,7 @@ def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
     picture = in_some(patient.chance(0.3), hair, picture, patient, image)
     picture = in_some(image.chance(0.15), bubbles, picture, image)
     picture = in_some(image.chance(0.12), ruler, picture, image)
-    return expose(picture, patient, image).mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return 255 * expose(picture, patient, image)
 
 
 def _skin(patient: Draws, line: torch.Tensor) -> Layers:

@@ -11,7 +11,6 @@ import math
 from dataclasses import astuple, dataclass, fields
 from functools import partial
 
-import numpy as np
 import torch
 
 from nbutils.phantoms.base import Draws, Modality
@@ -105,8 +104,8 @@ class Tissue:
         return Tissue(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
-def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
-    """Draw patches of one class, (B, 3, canvas, canvas) uint8."""
+def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
+    """Draw patches of one class, (B, 3, canvas, canvas), 0..255."""
     line = axis(canvas, HALF_UM)
     slide, size = draw_slide(patient), patient.normal(1.0, 0.06).clamp(0.85, 1.15)
     kind, habit = _habit(label, image)
@@ -118,8 +117,7 @@ def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
     stains = in_some(tissue.fibrous, partial(_fibres, line), stains, tissue, image)
     stains = in_some(image.chance(0.15), partial(_vessel, line), stains, image)
     stains = in_some(image.chance(0.05), partial(_folded, line), stains, image)
-    picture = scan(stains.clamp_min_(0), slide, image, line)
-    return picture.mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return 255 * scan(stains.clamp_min_(0), slide, image, line)
 
 
 def _habit(label: int, image: Draws) -> tuple[torch.Tensor, Habit]:

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, fields
 from functools import partial
 
-import numpy as np
 import torch
 
 from nbutils.phantoms.base import Draws, Modality
@@ -61,8 +60,8 @@ class Scene:
         return Scene(self.line, *(part[chosen] for part in parts))
 
 
-def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
-    """Draw patches of one class, (B, 1, canvas, canvas) uint8, 0..255 for the window WINDOW_HU."""
+def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
+    """Draw patches of one class, (B, 1, canvas, canvas), 0..255 for the window WINDOW_HU."""
     scan = _scan(patient)
     scene = _scene(label, image, canvas)
     vessels = _vessels(scene, image)
@@ -75,7 +74,7 @@ def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
     edge = (len(scene.line) - canvas) // 2
     hu = hu[:, None, edge : edge + canvas, edge : edge + canvas]  # (B, 1, canvas, canvas)
     low, high = WINDOW_HU
-    return ((hu - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8).numpy()
+    return (hu - low) * (255 / (high - low))
 
 
 def _scan(patient: Draws) -> Scan:

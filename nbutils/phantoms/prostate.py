@@ -12,7 +12,6 @@ Both classes have what is mistaken for it: prostatitis, stromal nodules, haemorr
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from nbutils.phantoms.base import Draws, Modality
@@ -93,8 +92,8 @@ class Rectum:
     gas: torch.Tensor
 
 
-def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
-    """Draw slices of one class, (B, 3, canvas, canvas) uint8: T2W, ADC, DWI, each 0 to its volume's maximum as 255."""
+def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
+    """Draw slices of one class, (B, 3, canvas, canvas): T2W, ADC, DWI, each 0 to its volume's maximum as 255."""
     frame = _frame(label, patient, image, canvas)
     maps = _pelvis(frame, patient)
     rectum = _rectum(maps, frame, patient, image)
@@ -104,7 +103,7 @@ def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
     _distractors(maps, zones, frame, patient, image)
     _focus(maps, zones, frame, patient, patient.chance(0.3) * patient.uniform(0.1, 0.45))
     _focus(maps, zones, frame, patient, patient.uniform(0.55, 1.0) * (label == POSITIVE))
-    return _scanner(maps, frame, rectum, patient, image).mul_(255).round_().to(torch.uint8).numpy()
+    return 255 * _scanner(maps, frame, rectum, patient, image)
 
 
 def _paint(maps: torch.Tensor, where: torch.Tensor, tissue: torch.Tensor) -> None:
