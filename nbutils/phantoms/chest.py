@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch
 
 from nbutils.phantoms.base import Draws, Modality
-from nbutils.phantoms.radiograph import MARGIN, View, bars, central_line, electrodes, expose, tilted
-from nbutils.phantoms.shapes import axis, in_some, per_image, smooth_field, smoothstep, walk
+from nbutils.phantoms.canvas import crop, in_some, per_image, wide_axis
+from nbutils.phantoms.radiograph import View, bars, central_line, electrodes, expose, tilted
+from nbutils.phantoms.shapes import smooth_field, smoothstep, walk
 
 WATER, BONE = 0.17, 0.32  # attenuation per cm at about 100 kV; bone beyond the water that it displaces
 APEX, BASE = -11.5, 5.5  # cm: top of the lungs, and the level below which the rib cage grows no wider
@@ -62,9 +63,7 @@ def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
     attenuation = in_some(image.chance(0.25), central_line, attenuation, scene, image)
     attenuation = tilted(attenuation, image)
     grey = expose(attenuation, scene, body.noise, WATER * 0.71 * body.thick, image) * bars(scene, image)
-    edge = (len(scene.line) - canvas) // 2
-    grey = grey[:, None, edge : edge + canvas, edge : edge + canvas]  # (B, 1, canvas, canvas)
-    return 255 * grey
+    return 255 * crop(grey[:, None], canvas)
 
 
 def _body(patient: Draws) -> Body:
@@ -85,7 +84,7 @@ def _body(patient: Draws) -> Body:
 
 
 def _scene(body: Body, image: Draws, canvas: int) -> Scene:
-    line = axis(canvas * 9 // 8, MARGIN)
+    line = wide_axis(canvas)
     breath = image.uniform(0, 1).sqrt()  # 0 = poor inspiration
     right = 3.8 + 4.4 * breath + image.normal(0, 0.4)
     return Scene(

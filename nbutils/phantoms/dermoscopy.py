@@ -15,18 +15,8 @@ import torch
 
 from nbutils.phantoms.base import Draws, Modality
 from nbutils.phantoms.camera import bubbles, expose, hair, photograph, ruler
-from nbutils.phantoms.shapes import (
-    axis,
-    honeycomb,
-    in_some,
-    outline,
-    per_image,
-    smooth_field,
-    smoothstep,
-    splats,
-    tubes,
-    walk,
-)
+from nbutils.phantoms.canvas import around, axis, direction, in_some, per_image
+from nbutils.phantoms.shapes import honeycomb, outline, smooth_field, smoothstep, splats, tubes, walk
 
 MARGIN = 1.15  # the lesion is drawn on more skin than one photograph shows
 # optical density of one unit of pigment in red, green and blue
@@ -119,7 +109,7 @@ def _lesion(habit: Habit, patient: Draws, line: torch.Tensor) -> Lesion:
     atypia = patient.uniform(*habit.atypia)
     radius = patient.uniform(*habit.radius)
     low, high = habit.lobes
-    x, y = torch.broadcast_tensors(line[None, None, :] / per_image(radius), line[None, :, None] / per_image(radius))
+    x, y = around(line, torch.zeros(len(radius), 2), radius)
     shape = outline(x, y, patient, 1 + patient.uniform(0, 0.5), low + (high - low) * atypia)
     shape = shape + per_image(patient.uniform(*habit.ragged)) * smooth_field(patient, 16, pixels)
     soft = per_image(patient.uniform(*habit.soft))
@@ -130,7 +120,7 @@ def _scattered(patient: Draws, lesion: Lesion, count: int, size: tuple[float, fl
     """Return `count` round spots scattered over the lesion, (B, N, N) in 0..1; size: range of radii, patch units."""
     angle = patient.uniform(0, 2 * math.pi, (count,))
     away = patient.uniform(0, 1, (count,)).sqrt() * within * lesion.radius[..., 0]
-    points = torch.stack([away * angle.cos(), away * angle.sin()], -1)
+    points = away[..., None] * direction(angle)
     spots = splats(points, patient.uniform(*size, (count,)), patient.chance(0.8, (count,)), lesion.line)
     return smoothstep(spots, 0.25, 0.75) * lesion.inside
 
@@ -145,7 +135,7 @@ def _vessels(patient: Draws, lesion: Lesion, trunks: int, thick: tuple[float, fl
     length = 40
     angle = patient.uniform(0, 2 * math.pi, (trunks,))
     radius = lesion.radius[..., 0]
-    start = 1.05 * radius[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
+    start = 1.05 * radius[..., None] * direction(angle)
     heading = angle + math.pi + patient.normal(0, 0.5, (trunks,))
     main = walk(patient, start, heading, patient.uniform(0.7, 1.5, (trunks,)) * radius / length, bend, length)
     forks = main[:, :, [length // 4, length // 2, 3 * length // 4]].flatten(1, 2)  # (B, 3 trunks, 2)

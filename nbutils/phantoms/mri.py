@@ -1,4 +1,4 @@
-"""What phantoms of magnetic resonance share: finite resolution, complex noise, and distortion by gas.
+"""What phantoms of magnetic resonance share: complex noise, and distortion by gas.
 
 Pictures are (B, C, N, N) or (B, N, N) float32; lengths have the unit of `line`, the pixel centres along a side, (N,).
 """
@@ -7,14 +7,8 @@ import torch
 from torch.nn.functional import grid_sample
 
 from nbutils.phantoms.base import Draws
+from nbutils.phantoms.canvas import half_width
 from nbutils.phantoms.shapes import smooth_field
-
-
-def blur(pictures: torch.Tensor, sd: torch.Tensor, line: torch.Tensor) -> torch.Tensor:
-    """Blur pictures (B, C, N, N) by a Gaussian of sd (B, 1, 1), without wrapping around at the border."""
-    weights = torch.exp((-0.5 * ((line[:, None] - line) / sd).square()).clamp_min(-30))
-    weights = (weights / weights.sum(-1, keepdim=True))[:, None]  # (B, 1, N, N)
-    return weights @ pictures @ weights.transpose(-1, -2)
 
 
 def magnitude(signal: torch.Tensor, sd: torch.Tensor, draws: Draws, cells: int) -> torch.Tensor:
@@ -32,7 +26,6 @@ def distort(maps: torch.Tensor, line: torch.Tensor, across, down, most: torch.Te
     # bounded, because numbers too small to be normal make arithmetic slow
     moved = most * torch.exp((-0.5 / reach**2 * (across.square() + down.square())).clamp_min(-30))  # (B, N, N)
     source = torch.stack(torch.broadcast_tensors(line, line[:, None] + moved), -1)
-    half = line[-1] + (line[1] - line[0]) / 2
-    bent = grid_sample(maps, source / half, padding_mode="border", align_corners=False)
+    bent = grid_sample(maps, source / half_width(line), padding_mode="border", align_corners=False)
     bent[:, 0] *= (1 - moved * down / reach**2).clamp(0.5, 1.8)
     return bent

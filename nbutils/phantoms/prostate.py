@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import torch
 
 from nbutils.phantoms.base import Draws, Modality
-from nbutils.phantoms.mri import blur, distort, magnitude
-from nbutils.phantoms.shapes import axis, outline, per_image, smooth_field, smoothstep, splats
+from nbutils.phantoms.canvas import axis, blur, per_image
+from nbutils.phantoms.mri import distort, magnitude
+from nbutils.phantoms.shapes import outline, smooth_field, smoothstep, splats
 
 HALF_MM = 75.0  # half the width of the field
 POSITIVE = 1  # label of the cases with a clinically significant tumour
@@ -334,7 +335,7 @@ def _focus(maps: torch.Tensor, zones: Zones, frame: Frame, patient: Draws, stren
 
 def _scanner(maps: torch.Tensor, frame: Frame, rectum: Rectum, patient: Draws, image: Draws) -> torch.Tensor:
     """Return the channels T2W, ADC and DWI of painted maps, (B, 3, N, N) in 0..1."""
-    t2w = blur(maps[:, :1], per_image(patient.uniform(0.3, 0.7)), frame.line)[:, 0]
+    t2w = blur(maps[:, :1], patient.uniform(0.3, 0.7), frame.line)[:, 0]
     t2w = t2w * _coil(frame, patient) * _ghosts(frame, image)
     t2w = magnitude(t2w, per_image(patient.uniform(0.01, 0.035)), image, 100)
 
@@ -342,7 +343,7 @@ def _scanner(maps: torch.Tensor, frame: Frame, rectum: Rectum, patient: Draws, i
     epi, diffusion = distort(maps[:, 1:], frame.line, frame.x - rectum.x, frame.y - rectum.front, most).unbind(1)
     b_adc, b_dwi = 0.8, per_image(patient.uniform(1.2, 1.6))  # 1e3 s/mm^2
     signals = torch.stack([epi, epi * torch.exp(-b_adc * diffusion), epi * torch.exp(-b_dwi * diffusion)], 1)
-    signals = blur(signals, per_image(patient.uniform(1.0, 1.8)), frame.line) * _coil(frame, patient)[:, None]
+    signals = blur(signals, patient.uniform(1.0, 1.8), frame.line) * _coil(frame, patient)[:, None]
     noise = per_image(patient.uniform(0.006, 0.014))
     plain, weighted, dwi = (
         magnitude(signal, noise * part, image, 56)  # part: fewer averages without weighting, but a smoothed map
