@@ -15,6 +15,12 @@ def smoothstep(values: torch.Tensor, low, high) -> torch.Tensor:
     return t.square().mul_(t.mul_(-2).add_(3))
 
 
+def hump(square: torch.Tensor) -> torch.Tensor:
+    """Return nearly exp(-square), several times as fast: 1 at 0, and 0 from 3 on."""
+    rest = (1 - square / 3).clamp_min_(0)
+    return rest.square().mul_(rest)
+
+
 def smooth_field(draws: Draws, cells: int, pixels: int) -> torch.Tensor:
     """Return a random field (B, pixels, pixels) of about unit variance: a cubic spline of `cells` normals a side."""
     knots = draws.normal(shape=(cells + 3, cells + 3))
