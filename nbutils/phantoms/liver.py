@@ -70,7 +70,7 @@ def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
     vessels = _vessels(scene, image)
     hu = scan.liver + scan.patchy * smooth_field(image, 5, len(scene.line))
     hu = hu + (scan.vessel - hu) * vessels
-    hu = in_some(image.chance(0.35), _surroundings, hu, scan, scene, image)
+    hu = in_some(image.chance(0.35), _surroundings, hu, scene, image)
     hu = in_some(image.chance(0.2), partial(_second_lesion, label), hu, scan, scene, image)
     hu = LESIONS[label](hu, scan, scene, image)
     hu = _scanner(hu, scan, scene, image)
@@ -127,7 +127,7 @@ def _vessels(scene: Scene, image: Draws) -> torch.Tensor:
     return torch.maximum(veins, smoothstep(holes, 0.3, 0.7))
 
 
-def _surroundings(hu: torch.Tensor, scan: Scan, scene: Scene, image: Draws) -> torch.Tensor:
+def _surroundings(hu: torch.Tensor, scene: Scene, image: Draws) -> torch.Tensor:
     """Let the liver end: a layer of fat, then muscle with a rib, lung, kidney or stomach."""
     normal = direction(image.uniform(0, 2 * math.pi))
     offset = per_image((normal * scene.centre).sum(-1)) + scene.radius * per_image(image.uniform(0.85, 1.2))
