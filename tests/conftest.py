@@ -1,9 +1,12 @@
 """What all tests share: small image sets made by code, and caches of their own."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 
+from nbutils import phantoms
 from nbutils.images import ImageSet
 
 # torch notes down its constructors when a device context is first used. Some loaders put wrappers in their place for a
@@ -34,3 +37,17 @@ def make_blobs(count: int, seed: int, image_size: int = 16, channels: int = 1) -
     images += np.where(labels == 0, 70, -70)[:, None, None, None] * disc
     groups = [f"seed{seed}-{i}" for i in range(count)]
     return ImageSet(images.clip(0, 255).astype(np.uint8), labels, ("bright", "dark"), groups, name=f"blobs{seed}")
+
+
+@cache
+def few_phantoms(name: str, split: str = "train", each: int = 3, classes: int | None = None, **settings) -> ImageSet:
+    """Render a few images of the first `classes` classes of a phantom (None = all), once for all tests."""
+    shown = phantoms.modality(name).num_classes
+    counts = [each if classes is None or label < classes else 0 for label in range(shown)]
+    return phantoms.render(name, split, counts=counts, **settings)
+
+
+def middle(images: np.ndarray) -> np.ndarray:
+    """Return the mean of the middle ninth of each image, (N, C), where lesions lie."""
+    third = images.shape[-1] // 3
+    return images[:, :, third:-third, third:-third].mean((2, 3))

@@ -15,9 +15,9 @@ __all__ = ["SPLITS", "Modality", "modality", "names", "render"]
 MODALITIES = {
     "chest": chest.MODALITY,
     "dermoscopy": dermoscopy.MODALITY,
+    "histology": histology.MODALITY,
     "liver": liver.MODALITY,
     "prostate": prostate.MODALITY,
-    "histology": histology.MODALITY,
 }
 
 

@@ -59,7 +59,8 @@ class Modality:
     counts: images per class of the splits train, val and test.
     images_per_patient: probability of 1, 2, 3 ... images of one class in a patient.
     shared_patients: share of the patients of each further class who are also patients of class 0.
-    draw: (label, patient draws, image draws, canvas) -> (B, channels, canvas, canvas) uint8, all of one class.
+    draw: (label, patient draws, image draws, canvas) -> (B, channels, canvas, canvas) float32 of one class, to be
+        rounded: 0 = black, 255 = white.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Modality:
     counts: Mapping[str, tuple[int, ...]]
     images_per_patient: tuple[float, ...]
     shared_patients: float
-    draw: Callable[[int, Draws, Draws, int], np.ndarray]
+    draw: Callable[[int, Draws, Draws, int], torch.Tensor]
 
     @property
     def num_classes(self) -> int:
@@ -93,9 +94,10 @@ def render_modality(
         numbers = _patients(modality, key, label, first + CHUNK)[first:]
         patient = Draws([_generator(f"{key} patient {number}") for number in numbers])
         image = Draws([_generator(f"{key} class {label} image {first + i}") for i in range(CHUNK)])
-        drawn = modality.draw(label, patient, image, canvas_size(image_size))
         count = rows.stop - rows.start
-        images[rows], patients[rows] = resize(drawn[:count], image_size), numbers[:count]
+        drawn = modality.draw(label, patient, image, canvas_size(image_size))[:count]
+        drawn = drawn.round().clamp(0, 255).to(torch.uint8).numpy()
+        images[rows], patients[rows] = resize(drawn, image_size), numbers[:count]
 
     with Parallel(joblib.cpu_count(), prefer="threads") as parallel:
         parallel(delayed(draw)(*chunk) for chunk in _chunks(asked))

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from nbutils.phantoms.base import Draws
-from nbutils.phantoms.shapes import axis, per_image, smooth_field, smoothstep
+from nbutils.phantoms.canvas import axis, filtered, per_image, plane, squared_frequency
+from nbutils.phantoms.shapes import smooth_field, smoothstep
 
 
 def photograph(drawing: torch.Tensor, image: Draws, canvas: int, margin: float) -> torch.Tensor:
@@ -71,8 +72,7 @@ def ruler(picture: torch.Tensor, image: Draws) -> torch.Tensor:
 def expose(picture: torch.Tensor, patient: Draws, image: Draws) -> torch.Tensor:
     """Light the picture, focus, and record it: uneven light, vignette, colour cast, exposure, blur and noise."""
     pixels = picture.shape[-1]
-    line = axis(pixels)
-    x, y = line[None, None, :], line[None, :, None]
+    x, y = plane(axis(pixels))
     from_centre = x.square() + y.square()
     slope = image.normal(0, 0.05, (2,))
     light = 1 + per_image(slope[:, 0]) * x + per_image(slope[:, 1]) * y
@@ -80,10 +80,9 @@ def expose(picture: torch.Tensor, patient: Draws, image: Draws) -> torch.Tensor:
     tube = per_image(patient.chance(0.1))  # the rim of the dermatoscope, black in the corners
     light = light * (1 - tube * smoothstep(from_centre.sqrt(), 1.05, 1.2))
     cast = patient.normal(1, 0.05, (3,)) * image.normal(1, 0.015, (3,)) * image.normal(1, 0.06)[:, None]
-    frequency = torch.fft.fftfreq(pixels)[:, None].square() + torch.fft.rfftfreq(pixels).square()
     focus = per_image(image.uniform(0.1, 0.9).square() * pixels / 128)  # sd in pixels of the canvas
-    transfer = torch.exp(-2 * math.pi**2 * focus.square() * frequency)[:, None]
-    picture = torch.fft.irfft2(torch.fft.rfft2(picture * light[:, None]) * transfer, s=(pixels, pixels))
+    transfer = torch.exp(-2 * math.pi**2 * focus.square() * squared_frequency(pixels))[:, None]
+    picture = filtered(picture * light[:, None], transfer)
     gamma = (patient.uniform(0.85, 1.25))[:, None, None, None]
     picture = (picture * cast[..., None, None]).clamp(1e-3, 1) ** gamma
     noise = smooth_field(image, 96, pixels) * per_image(patient.uniform(0.004, 0.02))

@@ -8,14 +8,14 @@ patches have tumour at their border. All is drawn in micrometres as amounts of t
 """
 
 import math
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from functools import partial
 
-import numpy as np
 import torch
 
 from nbutils.phantoms.base import Draws, Modality
-from nbutils.phantoms.shapes import axis, in_some, outline, per_image, smooth_field, smoothstep
+from nbutils.phantoms.canvas import Batch, across, around, axis, direction, in_some, per_image
+from nbutils.phantoms.shapes import outline, smooth_field, smoothstep
 from nbutils.phantoms.stain import Nuclei, borders, draw_nuclei, draw_slide, fold, lattice, scan
 
 HALF_UM = 46.5  # half of 96 px of 0.97 um
@@ -91,7 +91,7 @@ SMALLEST_STEP = float(HABITS[:, 0].min())
 
 
 @dataclass(frozen=True)
-class Tissue:
+class Tissue(Batch):
     """What lies where: maps (B, N, N) in 0..1."""
 
     large: torch.Tensor  # germinal centre, histiocytes or tumour
@@ -100,13 +100,9 @@ class Tissue:
     fibrous: torch.Tensor  # (B,) whether there may be fibres: drawn, not seen, to be the same on every canvas
     along: torch.Tensor  # (B,) direction of the fibres
 
-    def rows(self, chosen: torch.Tensor) -> "Tissue":
-        """Return the tissue of some images."""
-        return Tissue(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-
-def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
-    """Draw patches of one class, (B, 3, canvas, canvas) uint8."""
+def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
+    """Draw patches of one class, (B, 3, canvas, canvas), 0..255."""
     line = axis(canvas, HALF_UM)
     slide, size = draw_slide(patient), patient.normal(1.0, 0.06).clamp(0.85, 1.15)
     kind, habit = _habit(label, image)
@@ -118,8 +114,7 @@ def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
     stains = in_some(tissue.fibrous, partial(_fibres, line), stains, tissue, image)
     stains = in_some(image.chance(0.15), partial(_vessel, line), stains, image)
     stains = in_some(image.chance(0.05), partial(_folded, line), stains, image)
-    picture = scan(stains.clamp_min_(0), slide, image, line)
-    return picture.mul(255).round().clamp(0, 255).to(torch.uint8).numpy()
+    return 255 * scan(stains.clamp_min_(0), slide, image, line)
 
 
 def _habit(label: int, image: Draws) -> tuple[torch.Tensor, Habit]:
@@ -148,7 +143,8 @@ def _tissue(label: int, kind: torch.Tensor, habit: Habit, image: Draws, line) ->
     empty = torch.maximum(lumens, 0.8 * clefts * (1 - inside * tumour))
     # the border of the node, or a trabecula: a band of fibres, with fat beyond it
     along, edge = image.uniform(0, 2 * math.pi), image.chance(0.25)
-    depth = _across(along + math.pi / 2, image.uniform(14, 50), line) + 5 * smooth_field(image, 4, pixels)
+    depth = across(line, direction(along + math.pi / 2)) - per_image(image.uniform(14, 50))
+    depth = depth + 5 * smooth_field(image, 4, pixels)
     outside = per_image(edge) * smoothstep(depth, -1, 1)
     beyond = outside * smoothstep(depth - per_image(image.uniform(6, 30)), -1, 1)
     vacuoles = beyond * in_some(edge, partial(_vacuoles, line), torch.zeros_like(beyond), image)
@@ -166,21 +162,13 @@ def _vacuoles(line: torch.Tensor, nothing: torch.Tensor, image: Draws) -> torch.
     return nothing + 1 - borders(lattice(image, line, image.uniform(30, 42), 30), 0.09)
 
 
-def _across(angle: torch.Tensor, offset: torch.Tensor, line: torch.Tensor) -> torch.Tensor:
-    """Return the distance from a straight line, (B, N, N) um; angle and offset: (B,) of its normal."""
-    x, y = line[None, None, :], line[None, :, None]
-    return per_image(angle.cos()) * x + per_image(angle.sin()) * y - per_image(offset)
-
-
 def _region(label: int, kind: torch.Tensor, habit: Habit, image: Draws, line: torch.Tensor) -> torch.Tensor:
     """Return the distance from the middle of the large cells, (B, N, N): 1 on their border."""
     radius = habit.radius[:, 0, 0]
     angle, away = image.uniform(0, 2 * math.pi), image.uniform(0, 0.6) * radius
     beside = (kind == 2) & (label != METASTASIS)
     away = torch.where(beside, 1.5 * radius + 24, away)
-    x = (line[None, None, :] - per_image(away * angle.cos())) / habit.radius
-    y = (line[None, :, None] - per_image(away * angle.sin())) / habit.radius
-    x, y = torch.broadcast_tensors(x, y)
+    x, y = around(line, away[:, None] * direction(angle), radius)
     shape = outline(x, y, image, habit.length[:, 0, 0], image.uniform(0.02, 0.1))
     return shape + per_image(image.uniform(0.0, 0.12)) * smooth_field(image, 9, len(line))
 
@@ -259,11 +247,8 @@ def _fibres(line: torch.Tensor, stains: torch.Tensor, tissue: Tissue, image: Dra
 def _vessel(line: torch.Tensor, stains: torch.Tensor, image: Draws) -> torch.Tensor:
     """Cut a small vessel across: a pink wall round plasma and red cells."""
     angle, away = image.uniform(0, 2 * math.pi), image.uniform(30, 52)  # not over the middle, which the label is about
-    radius = per_image(image.uniform(7, 16))
-    x = line[None, None, :] - per_image(away * angle.cos())
-    y = line[None, :, None] - per_image(away * angle.sin())
-    x, y = torch.broadcast_tensors(x, y)
-    shape = outline(x / radius, y / radius, image, image.uniform(1, 2.2), image.uniform(0.02, 0.06))
+    x, y = around(line, away[:, None] * direction(angle), image.uniform(7, 16))
+    shape = outline(x, y, image, image.uniform(1, 2.2), image.uniform(0.02, 0.06))
     inside, wall = 1 - smoothstep(shape, 0.9, 1.05), 1 - smoothstep(shape, 1.2, 1.45)
     on = lattice(image, line, image.uniform(5.5, 7.0), 5.5)
     cells, none = on.shape, torch.zeros(1, 1, 1)

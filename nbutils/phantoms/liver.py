@@ -7,24 +7,35 @@ units, blurred and made noisy in millimetres as a scanner would, and shown in on
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 
 from nbutils.phantoms.base import Draws, Modality
-from nbutils.phantoms.shapes import axis, in_some, outline, per_image, smooth_field, smoothstep, splats, tubes, walk
+from nbutils.phantoms.canvas import (
+    MARGIN,
+    Batch,
+    across,
+    around,
+    crop,
+    direction,
+    filtered,
+    in_some,
+    per_image,
+    squared_frequency,
+    wide_axis,
+)
+from nbutils.phantoms.shapes import outline, smooth_field, smoothstep, splats, tubes, walk
 
 WINDOW_HU = (-60.0, 180.0)
 """Shown as black and as white: level 60, width 240 HU, a usual window for the contrast-enhanced liver."""
 
-MARGIN = 9 / 8  # the scene is drawn larger than the patch, because the scanner's blur wraps around at the border
 MEDIAN_MM = (13.0, 17.0, 19.0)  # diameter of a typical cyst, hemangioma, metastasis
 
 
 @dataclass(frozen=True)
-class Scan:
+class Scan(Batch):
     """What all images of a patient share; each field (B, 1, 1)."""
 
     liver: torch.Tensor  # HU of the parenchyma, low in steatosis
@@ -34,13 +45,9 @@ class Scan:
     slice: torch.Tensor  # slice thickness, mm
     patchy: torch.Tensor  # sd of the coarse unevenness of the parenchyma, HU
 
-    def rows(self, chosen: torch.Tensor) -> "Scan":
-        """Return the scans of some images."""
-        return Scan(*(getattr(self, field.name)[chosen] for field in fields(self)))
-
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(Batch):
     """The geometry of each image; numbers (B, 1, 1), maps (B, N, N)."""
 
     line: torch.Tensor  # (N,) pixel centres, -MARGIN to MARGIN
@@ -55,27 +62,20 @@ class Scene:
         """Radius of the lesion, mm."""
         return self.radius * self.half
 
-    def rows(self, chosen: torch.Tensor) -> "Scene":
-        """Return the scenes of some images."""
-        parts = (self.half, self.radius, self.centre, self.x, self.y)
-        return Scene(self.line, *(part[chosen] for part in parts))
 
-
-def draw(label: int, patient: Draws, image: Draws, canvas: int) -> np.ndarray:
-    """Draw patches of one class, (B, 1, canvas, canvas) uint8, 0..255 for the window WINDOW_HU."""
+def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
+    """Draw patches of one class, (B, 1, canvas, canvas), 0..255 for the window WINDOW_HU."""
     scan = _scan(patient)
     scene = _scene(label, image, canvas)
     vessels = _vessels(scene, image)
     hu = scan.liver + scan.patchy * smooth_field(image, 5, len(scene.line))
     hu = hu + (scan.vessel - hu) * vessels
-    hu = in_some(image.chance(0.35), _surroundings, hu, scan, scene, image)
+    hu = in_some(image.chance(0.35), _surroundings, hu, scene, image)
     hu = in_some(image.chance(0.2), partial(_second_lesion, label), hu, scan, scene, image)
     hu = LESIONS[label](hu, scan, scene, image)
     hu = _scanner(hu, scan, scene, image)
-    edge = (len(scene.line) - canvas) // 2
-    hu = hu[:, None, edge : edge + canvas, edge : edge + canvas]  # (B, 1, canvas, canvas)
     low, high = WINDOW_HU
-    return ((hu - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8).numpy()
+    return (crop(hu[:, None], canvas) - low) * (255 / (high - low))
 
 
 def _scan(patient: Draws) -> Scan:
@@ -95,12 +95,9 @@ def _scene(label: int, image: Draws, canvas: int) -> Scene:
     diameter = (image.normal(0.0, 0.5).exp() * MEDIAN_MM[label]).clamp(5, 80)
     width = (diameter / image.uniform(0.2, 0.8)).clamp_min(22)  # mm
     radius = diameter / width
-    line = axis(canvas * 9 // 8, MARGIN)
+    line = wide_axis(canvas)
     centre = image.uniform(-0.22, 0.22, (2,)) + image.normal(0, 0.03, (2,))
-    x = (line[None, None, :] - per_image(centre[:, 0])) / per_image(radius)
-    y = (line[None, :, None] - per_image(centre[:, 1])) / per_image(radius)
-    x, y = torch.broadcast_tensors(x, y)
-    return Scene(line, per_image(width / 2), per_image(radius), centre, x, y)
+    return Scene(line, per_image(width / 2), per_image(radius), centre, *around(line, centre, radius))
 
 
 def _vessels(scene: Scene, image: Draws) -> torch.Tensor:
@@ -110,7 +107,7 @@ def _vessels(scene: Scene, image: Draws) -> torch.Tensor:
     seen = image.chance((0.2 + half / 60).clamp_max(0.85), (trees,))
     radius = image.normal(math.log(1.6), 0.45, (trees,)).exp() / half * seen  # (B, trees)
     angle = image.uniform(0, 2 * math.pi, (trees,))
-    start = 1.2 * torch.stack([angle.cos(), angle.sin()], -1)
+    start = 1.2 * direction(angle)
     heading = angle + math.pi + image.normal(0, 0.5, (trees,))
     trunks = walk(image, start, heading, 2.6 / length, 0.03, length)
     fork = image.uniform(0.2, 0.7, (trees, 2)).mul(length).long()  # (B, trees, 2)
@@ -121,26 +118,23 @@ def _vessels(scene: Scene, image: Draws) -> torch.Tensor:
     thin = (radius[..., None] * image.uniform(0.5, 0.8, (trees, 2))).flatten(1)
     paths = torch.cat([trunks, branches], 1)
     veins = tubes(paths, torch.cat([radius, thin], 1)[..., None] * taper, scene.line)
-    across = splats(
+    holes = splats(
         image.uniform(-1.1, 1.1, (8, 2)),
         image.uniform(0.6, 1.8, (8,)) / half,
         image.chance((half / 40).clamp_max(0.7), (8,)),
         scene.line,
     )
-    return torch.maximum(veins, smoothstep(across, 0.3, 0.7))
+    return torch.maximum(veins, smoothstep(holes, 0.3, 0.7))
 
 
-def _surroundings(hu: torch.Tensor, scan: Scan, scene: Scene, image: Draws) -> torch.Tensor:
+def _surroundings(hu: torch.Tensor, scene: Scene, image: Draws) -> torch.Tensor:
     """Let the liver end: a layer of fat, then muscle with a rib, lung, kidney or stomach."""
-    angle = image.uniform(0, 2 * math.pi)
-    normal = torch.stack([angle.cos(), angle.sin()], -1)
+    normal = direction(image.uniform(0, 2 * math.pi))
     offset = per_image((normal * scene.centre).sum(-1)) + scene.radius * per_image(image.uniform(0.85, 1.2))
     offset = offset.maximum(per_image(image.uniform(0.3, 0.95)))
-    x, y = scene.line[None, None, :], scene.line[None, :, None]
-    across = per_image(normal[:, 0]) * x + per_image(normal[:, 1]) * y
-    along = per_image(normal[:, 0]) * y - per_image(normal[:, 1]) * x
+    along = across(scene.line, torch.stack([-normal[:, 1], normal[:, 0]], -1))
     bend = per_image(image.uniform(-0.1, 0.45))
-    depth = across - offset + bend * along.square() + 0.03 * smooth_field(image, 4, len(scene.line))
+    depth = across(scene.line, normal) - offset + bend * along.square() + 0.03 * smooth_field(image, 4, len(scene.line))
     depth = depth * scene.half  # mm beyond the liver's surface
     kind = image.uniform(0, 4).long()
     organ = torch.tensor([60.0, -820.0, 165.0, 25.0])[kind]  # muscle, lung, kidney, stomach
@@ -195,7 +189,7 @@ def _rim_nodules(scene: Scene, image: Draws) -> torch.Tensor:
     arc = image.uniform(1.2, math.pi)[:, None]
     angle = image.uniform(0, 2 * math.pi)[:, None] + arc * image.uniform(-1, 1, (nodes,))
     reach = image.uniform(0.75, 1.0, (nodes,))
-    points = torch.stack([reach * angle.cos(), reach * angle.sin()], -1) * scene.radius + scene.centre[:, None]
+    points = reach[..., None] * direction(angle) * scene.radius + scene.centre[:, None]
     size = image.uniform(0.08, 0.2, (nodes,)) * scene.radius[..., 0]
     return smoothstep(splats(points, size, image.uniform(0.5, 1.3, (nodes,)), scene.line), 0.08, 0.45)
 
@@ -240,17 +234,16 @@ def _scanner(hu: torch.Tensor, scan: Scan, scene: Scene, image: Draws) -> torch.
     """Blur the scene by the point spread function and add noise of the kernel's texture, both in the Fourier domain."""
     pixels = hu.shape[-1]
     pixel_mm = 2 * MARGIN * scene.half / pixels
-    frequency = (torch.fft.fftfreq(pixels)[:, None].square() + torch.fft.rfftfreq(pixels)[None].square()).sqrt()
-    frequency = frequency / pixel_mm  # (B, N, N // 2 + 1), cycles per mm
+    frequency = squared_frequency(pixels).sqrt() / pixel_mm  # (B, N, N // 2 + 1), cycles per mm
     transfer = torch.exp(-2 * (math.pi * scan.blur * frequency).square())
     # a filtered back-projection suppresses slow noise (ramp) and, like the image, fast noise (kernel)
     grain = (0.12 + frequency) * torch.exp(-2 * (math.pi * 0.8 * scan.blur * frequency).square())
     white = image.normal(shape=(144, 144))  # one grid for all canvases, so that they show the same noise
     if pixels != 144:
         white = torch.nn.functional.interpolate(white[:, None], (pixels, pixels), mode="bicubic")[:, 0]
-    noise = torch.fft.irfft2(torch.fft.rfft2(white) * grain, s=(pixels, pixels))
+    noise = filtered(white, grain)
     noise = noise * (scan.noise / noise.std((1, 2), keepdim=True))
-    return torch.fft.irfft2(torch.fft.rfft2(hu) * transfer, s=(pixels, pixels)) + noise
+    return filtered(hu, transfer) + noise
 
 
 MODALITY = Modality(

@@ -4,22 +4,21 @@ Lengths are in cm at the patient; x runs to the right of the picture, the patien
 """
 
 import math
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from nbutils.phantoms.base import Draws
-from nbutils.phantoms.shapes import per_image, smooth_field, smoothstep, splats, walk
+from nbutils.phantoms.canvas import MARGIN, Batch, filtered, per_image, plane, squared_frequency
+from nbutils.phantoms.shapes import smooth_field, smoothstep, splats, walk
 
-MARGIN = 9 / 8  # the scene is drawn larger than the film, because blur and scatter wrap around at the border
 STEEL = 2.5  # attenuation per cm, at about 100 kV
 
 
 @dataclass
-class View:
-    """How the patient lies on the film; what is added to it must be batched, too, for `rows`."""
+class View(Batch):
+    """How the patient lies on the film."""
 
     line: torch.Tensor  # (N,) pixel centres, -MARGIN to MARGIN
     half: torch.Tensor  # (B, 1, 1) half the width of the film
@@ -34,10 +33,6 @@ class View:
     def y(self) -> torch.Tensor:
         """Place of each row, (B, N, 1)."""
         return self.line[None, :, None] * self.half - self.shift[..., 1:]
-
-    def rows(self, chosen: torch.Tensor) -> Self:
-        """Return the views of some images."""
-        return type(self)(self.line, *(getattr(self, field.name)[chosen] for field in fields(self)[1:]))
 
     def splats(self, points: torch.Tensor, radii: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return the sum of round Gaussians, (B, N, N); points (B, P, 2), sd (B, P) in cm, heights (B, P)."""
@@ -90,12 +85,11 @@ def expose(attenuation: torch.Tensor, view: View, noise: torch.Tensor, middle: t
     """
     pixels = attenuation.shape[-1]
     pixel = 2 * MARGIN * view.half / pixels  # cm
-    squared = torch.fft.fftfreq(pixels)[:, None].square() + torch.fft.rfftfreq(pixels).square()
-    squared = squared / pixel.square()  # (B, N, N // 2 + 1), per cm^2
+    squared = squared_frequency(pixels) / pixel.square()  # (B, N, N // 2 + 1), per cm^2
     sharp = torch.exp(-2 * (math.pi * per_image(image.uniform(0.04, 0.16))).square() * squared)
     veil = per_image(image.uniform(0.1, 0.5))  # scattered per unscattered photons, less with a grid
     transfer = sharp + veil * torch.exp(-2 * (math.pi * 2.5) ** 2 * squared)
-    beam = torch.fft.irfft2(torch.fft.rfft2(torch.exp(-attenuation)) * transfer, s=(pixels, pixels)).clamp_min(1e-4)
+    beam = filtered(torch.exp(-attenuation), transfer).clamp_min(1e-4)
     beam = beam + noise * beam.sqrt() * smooth_field(image, 110, pixels)
     grid = per_image(image.chance(0.3) * image.uniform(0.01, 0.03))
     grid = grid * torch.cos(view.x * per_image(2 * math.pi / image.uniform(0.8, 1.3)))
@@ -109,5 +103,5 @@ def bars(view: View, image: Draws) -> torch.Tensor:
     """Return 1 on the film and 0 on the black bars that make a square of it, (B, N, N)."""
     short = per_image(image.uniform(0.86, 1.0)).clamp_max(0.97)
     upright = per_image(image.chance(0.5))
-    x, y = view.line[None, None, :].abs(), view.line[None, :, None].abs()
+    x, y = plane(view.line.abs())
     return 1 - smoothstep(upright * x + (1 - upright) * y, short, short + 0.01)

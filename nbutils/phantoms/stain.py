@@ -12,7 +12,8 @@ import torch
 from torch.nn import functional as F
 
 from nbutils.phantoms.base import Draws
-from nbutils.phantoms.shapes import per_image, smooth_field, smoothstep
+from nbutils.phantoms.canvas import across, blur, direction, half_width, per_image, plane
+from nbutils.phantoms.shapes import smooth_field, smoothstep
 
 # optical density of one unit of stain in red, green and blue (natural logarithm)
 HAEMATOXYLIN = (0.98, 1.22, 0.58)
@@ -102,12 +103,12 @@ def lattice(draws: Draws, line: torch.Tensor, step: torch.Tensor, smallest_step:
     line: (N,) pixel centres; step: (B,) >= smallest_step; angle: (B,) of the rows with the x axis, None = any.
     """
     angle = draws.uniform(0, 2 * math.pi) if angle is None else angle
-    pixels, half = len(line), float(line[-1] - line[0]) * len(line) / (len(line) - 1) / 2
+    pixels, half = len(line), half_width(line)
     side = 2 * math.ceil((1.5 * half) / smallest_step) + 2  # the turned image and its bending, for any step
     step, angle = per_image(step), per_image(angle)
     cos, sin = angle.cos() / step, angle.sin() / step
     bend_u, bend_v = (0.3 * smooth_field(draws, 5, pixels) for _ in range(2))
-    x, y = line[None, None, :], line[None, :, None]
+    x, y = plane(line)
     u, v = bend_u.add_(cos * x + sin * y + side / 2), bend_v.add_(cos * y - sin * x + side / 2)
     places = torch.arange(side) + 0.5
     cell_u = places[None, None, :] + draws.uniform(-JITTER, JITTER, (side, side))
@@ -156,34 +157,27 @@ def borders(on: Lattice, width: float) -> torch.Tensor:
     return 1 - smoothstep(second.sqrt_().sub_(first.sqrt_()), 0, width)
 
 
-def blur(pictures: torch.Tensor, sd: torch.Tensor, line: torch.Tensor) -> torch.Tensor:
-    """Return pictures (B, ..., N, N) blurred by a Gaussian; sd: (B,) um; line: (N,) pixel centres."""
-    sd = sd.clamp_min(0.35 * float(line[1] - line[0]))[:, None, None]
-    kernel = torch.exp((-0.5 * ((line[:, None] - line) / sd).square()).clamp_min(-30))  # (B, N, N)
-    kernel = kernel / kernel.sum(-1, keepdim=True)
-    kernel = kernel.view(len(kernel), *[1] * (pictures.ndim - 3), *kernel.shape[1:])
-    return kernel @ pictures @ kernel.transpose(-1, -2)
-
-
 def fold(draws: Draws, line: torch.Tensor) -> torch.Tensor:
     """Return how many times thicker the section is along a fold, (B, N, N): 1 beside it, up to 2.2 on it."""
-    angle = per_image(draws.uniform(0, 2 * math.pi))
-    across = angle.cos() * line[None, None, :] + angle.sin() * line[None, :, None]
-    across = across - per_image(draws.uniform(-45, 45)) + 6 * smooth_field(draws, 3, len(line))
+    away = across(line, direction(draws.uniform(0, 2 * math.pi)))
+    away = away - per_image(draws.uniform(-45, 45)) + 6 * smooth_field(draws, 3, len(line))
     width = per_image(draws.uniform(3, 9))
-    return 1 + per_image(draws.uniform(0.5, 1.2)) * (1 - smoothstep(across.abs(), 0.5 * width, width))
+    return 1 + per_image(draws.uniform(0.5, 1.2)) * (1 - smoothstep(away.abs(), 0.5 * width, width))
 
 
 def scan(stains: torch.Tensor, slide: Slide, image: Draws, line: torch.Tensor) -> torch.Tensor:
     """Return what the scanner records of haematoxylin and eosin, (B, 2, N, N), as (B, 3, N, N) in 0..1."""
     slope = image.normal(0, 0.02, (2,)) / line[-1]
-    bright = 1 + per_image(slope[:, 0]) * line[None, None, :] + per_image(slope[:, 1]) * line[None, :, None]
+    x, y = plane(line)
+    bright = 1 + per_image(slope[:, 0]) * x + per_image(slope[:, 1]) * y
     density = torch.stack([slide.haematoxylin, slide.eosin], 2)  # (B, 3, 2)
     seen = torch.exp(-(density @ stains.flatten(2))).view(len(stains), 3, *stains.shape[2:])
     seen = seen * bright[:, None] * slide.light[..., None, None]
     focus = slide.focus * image.normal(0, 0.25).exp() + image.chance(0.12) * image.uniform(0.3, 1.0)
-    green = blur(seen[:, 1:2], focus, line)
-    others = green + blur(seen[:, ::2] - seen[:, 1:2], (focus.square() + slide.colour_blur.square()).sqrt(), line)
+    finest = 0.35 * float(line[1] - line[0])  # a narrower kernel would fall between the pixels
+    green = blur(seen[:, 1:2], focus.clamp_min(finest), line)
+    colour_focus = (focus.square() + slide.colour_blur.square()).sqrt().clamp_min(finest)
+    others = green + blur(seen[:, ::2] - seen[:, 1:2], colour_focus, line)
     seen = torch.cat([others[:, :1], green, others[:, 1:]], 1)
     noise = smooth_field(image, 96, len(line))[:, None] * slide.noise[:, None, None, None]
     return seen.clamp_(1e-3, 1) ** slide.gamma[:, None, None, None] + noise
