@@ -123,6 +123,12 @@ def test_the_readme_tells_the_verdicts_of_the_evidence_runs():
     assert [line for line in readme if line.endswith((" replicated |", " inconclusive |"))] == rows
 
 
+def test_notebook_00_shows_the_evidence_that_is_there():
+    """It is to be stored again after each evidence run."""
+    shown = (ROOT / "figures" / "00_start_here" / "demo" / "evidence.csv").read_text()
+    assert shown == papers.evidence().to_csv(index=False, lineterminator="\n")
+
+
 def test_the_shipped_priors_are_those_of_the_code():
     from nbutils import priors, weights
 
