@@ -21,11 +21,11 @@ TEN = {
 }  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYERS = (
-    "scales", "seeds", "files", "results", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
+    "scales", "seeds", "files", "dataset_names", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
     "weights", "models", "training", "backbone", "pipelines", "generators", "priors", "augmentation", "traditional",
     "imbalance", "online", "metrics", "protocols", "classification", "comparison", "oracle", "features", "fidelity",
-    "embedding", "placement", "verdicts", "papers", "claims", "tuning", "composition", "figures", "parameters",
-    "runs", "runner", "shipping", "paper_build", "__main__",
+    "embedding", "placement", "verdicts", "papers", "claims", "tuning", "composition", "figures", "results",
+    "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip
 
 
