@@ -113,6 +113,14 @@ def test_the_graph_knows_what_to_run():
         assert re.search(rf"_run +{count}\n", done.stdout + done.stderr)
 
 
+def test_the_matrix_runs_every_data_set_in_a_folder_of_its_own():
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2", "matrix", "--config", "scale=smoke"]
+    asked = "datasets=phantom:liver,folder:/a/b,folder:/a-b"
+    done = subprocess.run([*command, asked], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"matrix_run +3\n", done.stdout + done.stderr)
+
+
 def test_the_readme_tells_the_verdicts_of_the_evidence_runs():
     found = papers.evidence()
     found = found[found["verdict"] != "not run"]
