@@ -1,23 +1,15 @@
 """The command line: python -m nbutils run | build-paper | ship | train-prior."""
 
 import argparse
-import ast
 import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from nbutils.dataset_names import seen_from
+from nbutils.parameters import parsed_value
 
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else each kernel warns about the debugger
-
-
-def parsed_value(text: str):
-    """Return a Python literal (2, 0.5, None, True, [1, 2]) as such, anything else as text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def chosen(parameters: Iterable[tuple[str, str]]) -> dict[str, object]:

@@ -14,6 +14,8 @@ import yaml
 import nbutils
 from nbutils import papers
 from nbutils.files import ROOT
+from nbutils.results import output_folder
+from nbutils.scales import SCALES
 
 TEN = {
     "torch", "diffusers", "timm", "jupyterlab", "papermill", "nbval", "matplotlib", "seaborn", "umap-learn",
@@ -119,6 +121,16 @@ def test_the_matrix_runs_every_data_set_in_a_folder_of_its_own():
     done = subprocess.run([*command, asked], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.search(r"matrix_run +3\n", done.stdout + done.stderr)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a copy without its history")
+@pytest.mark.parametrize("scale", SCALES)
+def test_git_leaves_results_on_other_data_alone_and_sees_those_of_the_showpiece(scale):
+    parameters = {"scale": scale, "dataset": "phantom:liver", "output_dir": None}
+    for dataset, ignored in (("phantom:liver", scale == "smoke"), ("liver", True), ("folder:/mine", True)):
+        path = output_folder("30_x", {**parameters, "dataset": dataset}, "genmix") / "results.csv"
+        done = subprocess.run(["git", "check-ignore", "--quiet", str(path)], cwd=ROOT)
+        assert done.returncode == (0 if ignored else 1), path
 
 
 def test_the_readme_tells_the_verdicts_of_the_evidence_runs():
