@@ -10,9 +10,10 @@ A run is repeated when its notebook or the package has changed since; what it tr
 A failed run leaves <notebook>.failed.ipynb in its folder. On a cluster: the same with --executor slurm.
 """
 
-import re
 import sys
 from pathlib import Path
+
+from nbutils.dataset_names import folder_name
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 EVIDENCE = ["02_prior_or_scratch", "30_genmix_classification", "31_genmix_tsne"]
@@ -21,11 +22,6 @@ EVIDENCE = ["02_prior_or_scratch", "30_genmix_classification", "31_genmix_tsne"]
 def asked(name, default):
     """Return a list from --config name=a,b,c."""
     return str(config.get(name, default)).split(",")
-
-
-def folder_name(dataset):
-    """Return a data set's name as one folder."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", dataset).strip("-")
 
 
 DATASETS = {folder_name(name): name for name in asked("datasets", "phantom:liver")}

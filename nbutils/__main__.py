@@ -1,26 +1,23 @@
 """The command line: python -m nbutils run | build-paper | ship | train-prior."""
 
 import argparse
-import ast
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from nbutils.dataset_names import seen_from
+from nbutils.parameters import parsed_value
 
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else each kernel warns about the debugger
 
 
-def parsed_value(text: str):
-    """Return a Python literal (2, 0.5, None, True, [1, 2]) as such, anything else as text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def found_from_here(value):
-    """Return a parameter's value; the path in folder:PATH and the like, relative to this folder, made absolute."""
-    kind, colon, path = value.partition(":") if isinstance(value, str) else (value, "", "")
-    return f"{kind}:{Path(path).resolve()}" if colon and Path(path).exists() else value
+def chosen(parameters: Iterable[tuple[str, str]]) -> dict[str, object]:
+    """Return the values of parameters given as text; a path in the data set's name is relative to this folder."""
+    values = {name: parsed_value(text) for name, text in parameters}
+    if isinstance(values.get("dataset"), str):
+        values["dataset"] = seen_from(Path.cwd(), values["dataset"])
+    return values
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -30,9 +27,8 @@ def run(arguments: argparse.Namespace) -> None:
     from nbutils.results import last_line
     from nbutils.runner import find_notebook, run_notebook
 
-    parameters = {name: found_from_here(parsed_value(value)) for name, value in arguments.parameter}
     try:
-        folder = run_notebook(find_notebook(arguments.notebook), parameters, store=arguments.store)
+        folder = run_notebook(find_notebook(arguments.notebook), chosen(arguments.parameter), store=arguments.store)
     except PapermillExecutionError as error:
         kept = getattr(error, "__notes__", [])
         raise ValueError(" ".join([*f"{error.ename}: {error.evalue}".split(), *kept])) from error

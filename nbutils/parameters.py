@@ -1,12 +1,22 @@
 """Parameters of a notebook's run: what papermill injected, and whether every name and value is allowed."""
 
 import ast
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from IPython import get_ipython
 
-from nbutils.scales import choose
+from nbutils.dataset_names import FORMS
+from nbutils.scales import RUN_SCALES, SCALE_VARIABLE, at_scale, choose
+
+
+def parsed_value(text: str):
+    """Return a Python literal (2, 0.5, None, True, [1, 2]) as such, anything else as text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def injected_names() -> set[str]:
@@ -30,17 +40,22 @@ def refuse_unknown(given: Iterable[str], declared: Iterable[str], notebook: str)
 
 
 def checked(
-    parameters: Mapping[str, object], num_seeds: int, choices: Mapping[str, Sequence], lists: Mapping[str, Sequence]
+    parameters: Mapping[str, object],
+    choices: Mapping[str, Sequence] | None = None,
+    lists: Mapping[str, Sequence] | None = None,
 ) -> dict[str, object]:
-    """Return a run's parameters with None replaced by what it stands for; see runs.start_run.
+    """Return a run's parameters with scale as the environment has it, and None replaced by what it stands for.
 
-    num_seeds: that of the scale. Raises ValueError for a value of the wrong type or range.
+    parameters: those that every notebook declares, and its own. choices, lists: see runs.start_run.
+    Raises ValueError for an unknown scale, and for a value of the wrong type or range.
     """
+    scale = os.environ.get(SCALE_VARIABLE) or parameters["scale"]
+    num_seeds = at_scale(RUN_SCALES, scale).num_seeds
     _check_values(parameters)
-    resolved = {**parameters, "num_seeds": parameters["num_seeds"] or num_seeds}
-    for name, allowed in choices.items():
+    resolved = {**parameters, "scale": scale, "num_seeds": parameters["num_seeds"] or num_seeds}
+    for name, allowed in (choices or {}).items():
         _check_choice(name, parameters[name], allowed)
-    for name, allowed in lists.items():
+    for name, allowed in (lists or {}).items():
         given = parameters[name]
         resolved[name] = list(allowed) if given is None else _checked_list(name, given, allowed)
     _check_generator_seeds(resolved)
@@ -51,7 +66,7 @@ def checked(
 def _check_values(parameters: Mapping[str, object]) -> None:
     """Raise ValueError for a shared parameter of the wrong type or range."""
     rules = {
-        "dataset": (lambda v: isinstance(v, str) and v, "a name such as 'phantom:liver' or 'folder:PATH'"),
+        "dataset": (_is_dataset, f"one of {', '.join(form for forms in FORMS.values() for form in forms)}"),
         "seed": (lambda v: _is_count(v, 0), "a whole number from 0"),
         "num_seeds": (lambda v: v is None or _is_count(v, 1), "a whole number from 1, or None"),
         "output_dir": (lambda v: v is None or (isinstance(v, str) and v), "a folder's name, or None"),
@@ -61,6 +76,10 @@ def _check_values(parameters: Mapping[str, object]) -> None:
     for name, (valid, expected) in rules.items():
         if not valid(parameters[name]):
             raise ValueError(f"Parameter {name} must be {expected}, found {parameters[name]!r}.")
+
+
+def _is_dataset(value: object) -> bool:
+    return isinstance(value, str) and value.partition(":")[0] in FORMS
 
 
 def _is_count(value: object, least: int) -> bool:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, fields, replace
 
-from nbutils.backbone import backbone_of
 from nbutils.scales import at_scale, choose
 
 INITIAL_WEIGHTS = ("scratch", "prior", "imagenet")
@@ -119,8 +118,14 @@ _TEXTUAL_INVERSION = {
 CLASSIFIERS = {"genmix": _GENMIX, "textual_inversion": _TEXTUAL_INVERSION}
 """Paper, as its tables in data/papers are called -> scale -> settings."""
 
+SHOWPIECE = {"genmix": "phantom:liver", "textual_inversion": "phantom:prostate"}
+"""Paper -> the data set on which its notebooks run by default, whose results figures/ shows."""
 
-def config_at(scale: str, classifier_init: str | None = None, paper: str = "genmix") -> ClassifierConfig:
+DEFAULT_PAPER = "genmix"
+"""Of a notebook that names no paper."""
+
+
+def config_at(scale: str, classifier_init: str | None = None, paper: str = DEFAULT_PAPER) -> ClassifierConfig:
     """Return a paper's settings at a scale; classifier_init: other initial weights than the scale's, None = these.
 
     Raises ValueError for an unknown scale or paper, other initial weights than INITIAL_WEIGHTS, or a network without a
@@ -131,5 +136,7 @@ def config_at(scale: str, classifier_init: str | None = None, paper: str = "genm
         choose("classifier_init", classifier_init, dict.fromkeys(INITIAL_WEIGHTS))
         config = replace(config, initial_weights=classifier_init)
     if config.initial_weights == "prior":
+        from nbutils.backbone import backbone_of  # brings torch, which the runner does without
+
         backbone_of(config.network)
     return config

@@ -1,5 +1,6 @@
 """A strict papermill: unknown parameters fail, progress shows, a failure leaves its notebook, results move in whole."""
 
+import ast
 import os
 import re
 import sys
@@ -13,10 +14,11 @@ import nbformat
 import papermill
 
 from nbutils.files import ROOT, atomic
-from nbutils.parameters import refuse_unknown
+from nbutils.parameters import checked, parsed_value, refuse_unknown
 from nbutils.progress import NOTE, PROGRESS_FILE
+from nbutils.protocols import DEFAULT_PAPER
 from nbutils.results import output_folder
-from nbutils.scales import RUN_SCALES, SCALE_VARIABLE, at_scale, choose
+from nbutils.scales import choose
 
 NOTEBOOKS = ROOT / "notebooks"
 BAR_WIDTH = 110
@@ -36,16 +38,11 @@ def run_notebook(notebook: Path, parameters: Mapping[str, object], store: bool =
     """Execute a notebook with parameters and return the folder of its results.
 
     The executed notebook is put into that folder; with store=True its outputs also replace those in notebooks/.
-    Raises ValueError for a parameter that the notebook does not declare, before anything runs. When a cell fails, the
-    half-run notebook is kept beside the results as <name>.failed.ipynb, and the error of the cell is raised.
+    Raises ValueError for a parameter that the notebook does not declare, and for a value that parameters.checked
+    refuses, before anything runs. When a cell fails, the half-run notebook is kept beside the results as
+    <name>.failed.ipynb, and the error of the cell is raised.
     """
-    declared = papermill.inspect_notebook(str(notebook))
-    refuse_unknown(parameters, declared, notebook.stem)
-    defaults = {"scale": declared["scale"]["default"].strip("'\""), "output_dir": None}
-    chosen = {**defaults, **parameters}
-    scale = os.environ.get(SCALE_VARIABLE) or chosen["scale"]
-    at_scale(RUN_SCALES, scale)
-    folder = output_folder(notebook.stem, scale, chosen["output_dir"])
+    folder = _results_folder(notebook, parameters)
     folder.mkdir(parents=True, exist_ok=True)
     failed = folder / f"{notebook.stem}.failed.ipynb"
     with tempfile.TemporaryDirectory() as scratch, shown_progress(Path(scratch) / "progress"):
@@ -69,6 +66,24 @@ def run_notebook(notebook: Path, parameters: Mapping[str, object], store: bool =
         if store:
             _put(executed, notebook)
     return folder
+
+
+def _results_folder(notebook: Path, parameters: Mapping[str, object]) -> Path:
+    """Return the folder that the notebook will choose for its results, after checking the parameters as it will."""
+    declared = papermill.inspect_notebook(str(notebook))
+    refuse_unknown(parameters, declared, notebook.stem)
+    defaults = {name: parsed_value(parameter["default"]) for name, parameter in declared.items()}
+    return output_folder(notebook.stem, checked({**defaults, **parameters}), paper_of(notebook))
+
+
+def paper_of(notebook: Path) -> str:
+    """Return the paper that a notebook's call of start_run names, or that it takes when none is named."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.cell_type == "code" and "start_run(" in cell.source:
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, ast.keyword) and node.arg == "paper":
+                    return ast.literal_eval(node.value)
+    return DEFAULT_PAPER
 
 
 def _put(executed: Path, target: Path) -> None:

@@ -26,9 +26,9 @@ from nbutils.generators.base import Generator
 from nbutils.images import ImageSet
 from nbutils.parameters import checked, injected_names, refuse_unknown
 from nbutils.progress import announce
-from nbutils.protocols import config_at
+from nbutils.protocols import DEFAULT_PAPER, config_at
 from nbutils.results import RECORD, last_line, output_folder
-from nbutils.scales import RUN_SCALES, SCALE_VARIABLE, at_scale
+from nbutils.scales import RUN_SCALES, at_scale
 
 THREADS_VARIABLE = "NBUTILS_THREADS"
 ANNOUNCED_FROM = 50  # steps of a training from which on it is worth the few that tell how long it will take
@@ -191,7 +191,7 @@ def start_run(
     output_dir: str | None,
     retrain: bool,
     max_steps: int | None,
-    paper: str = "genmix",
+    paper: str = DEFAULT_PAPER,
     choices: Mapping[str, Sequence] | None = None,
     lists: Mapping[str, Sequence] | None = None,
     **own,
@@ -200,24 +200,22 @@ def start_run(
 
     notebook: its file name without suffix. scale: smoke, demo, gpu or paper; the environment variable NBUTILS_SCALE
     overrides it. dataset: a name for datasets.load. seed: of the first classifier. num_seeds: classifiers per method,
-    None = from the scale. output_dir: folder of the results (a relative one hangs on the repository), None =
-    figures/<notebook>/<scale>. retrain: train even what is at hand. max_steps: cut every training, None = do not.
-    paper: whose classifier is trained, a key of protocols.CLASSIFIERS. own: the notebook's own parameters. choices: the
-    values that one of them may take. lists: the values of which one of them is a list without repeats, None = all.
-    num_generator_seeds, where declared, is 1 to num_seeds; classifier_init one of protocols.INITIAL_WEIGHTS, None =
-    from the scale.
+    None = from the scale. output_dir: folder of the results, None = one in figures/<notebook>, see
+    results.output_folder. retrain: train even what is at hand. max_steps: cut every training, None = do not. paper:
+    whose classifier is trained and whose showpiece the default data are, a key of protocols.CLASSIFIERS. own: the
+    notebook's own parameters. choices: the values that one of them may take. lists: the values of which one of them is
+    a list without repeats, None = all. num_generator_seeds, where declared, is 1 to num_seeds; classifier_init one of
+    protocols.INITIAL_WEIGHTS, None = from the scale.
 
     Raises ValueError for an unknown parameter that papermill injected, and for a value of the wrong type or range.
     """
-    scale = os.environ.get(SCALE_VARIABLE) or scale
-    settings = at_scale(RUN_SCALES, scale)
     shared = {"scale": scale, "dataset": dataset, "seed": seed, "num_seeds": num_seeds, "output_dir": output_dir}
     parameters = {**shared, "retrain": retrain, "max_steps": max_steps, **own}
     refuse_unknown(injected_names(), parameters, notebook)
-    parameters = checked(parameters, settings.num_seeds, choices or {}, lists or {})
-    torch.set_num_threads(int(os.environ.get(THREADS_VARIABLE) or min(settings.threads, joblib.cpu_count())))
+    parameters = checked(parameters, choices, lists)
+    run = Run(notebook, parameters, output_folder(notebook, parameters, paper), paper)
+    torch.set_num_threads(int(os.environ.get(THREADS_VARIABLE) or min(run.settings.threads, joblib.cpu_count())))
     warnings.filterwarnings("ignore", module="umap|sklearn")
-    run = Run(notebook, parameters, output_folder(notebook, scale, output_dir), paper)
     shutil.rmtree(run.unfinished, ignore_errors=True)
     run.unfinished.mkdir(parents=True)
     return run

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from nbutils import datasets, phantoms
+from nbutils.dataset_names import FORMS
 from nbutils.datasets.assembly import Collection, assemble, digest, held_out, linked
 from nbutils.datasets.audit import LeakError
 from nbutils.images import ImageSet
@@ -86,7 +87,7 @@ def test_bad_duplicates_rule():
 
 
 def test_every_form_has_its_module():
-    for kind in datasets.FORMS:
+    for kind in FORMS:
         module = __import__(f"nbutils.datasets.{kind}", fromlist=["load"])
         assert callable(module.load)
 

@@ -198,9 +198,15 @@ def test_pickled_objects_are_refused(save):
         ({"val_images": np.zeros((8, 28, 28, 28), np.uint8)}, r"val: images must be .* \(8, 28, 28, 28\); 3-D sets"),
         ({"train_labels": np.zeros((40, 14), np.uint8)}, "train: found 14 labels per image"),
         ({"train_labels": np.zeros(39, np.uint8)}, r"train: 40 images need as many labels, found an array \(39,\)"),
+        ({"train_labels": np.array(["cat"] * 40)}, "train: labels must be integers 0, 1, 2 ..., found <U3"),
         ({"train_labels": np.zeros(40)}, "train: labels must be integers 0, 1, 2 ..., found float64"),
-        ({"train_labels": np.arange(40) - 1}, "train: labels must be integers .* found int64 with a minimum of -1"),
+        ({"train_labels": np.arange(40) - 1}, "train: labels must be integers .* found the minimum -1"),
         ({"train_labels": np.arange(40) % 2 * 2}, "'class 1' has 0"),
+        (
+            {"val_images": np.zeros((0, 28, 28), np.uint8), "val_labels": np.zeros(0, int)},
+            r"own\.npz, val: there are no images, found an array \(0, 28, 28\)\. .*val and test may be left out",
+        ),
+        ({"train_images": np.zeros((40, 0, 28), np.uint8)}, r"train: there are no images, found .*\(40, 0, 28\)"),
         ({"test_labels": np.zeros(10, np.uint8)}, "too few images in test: 'class 1' has 0"),
         ({"train_labels": np.eye(40, dtype=int)[0]}, "too few images in train: 'class 1' has 1"),
     ],
@@ -209,6 +215,23 @@ def test_files_that_do_not_fit(save, changes, message):
     layout = {key: array for key, array in (arrays() | changes).items() if array is not None}
     with pytest.raises(ValueError, match=message):
         datasets.load(save(layout), image_size=8)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [((1, 3), "0 is missing; found 1, 3"), ((*range(12), 13), "12 is missing; found 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 ...")],
+)
+def test_labels_with_a_gap(save, labels, message):
+    layout = arrays(train=40, val=20, test=20, classes=len(labels))
+    for split in ("train", "val", "test"):
+        layout[f"{split}_labels"] = np.array(labels)[layout[f"{split}_labels"]]
+    with pytest.raises(ValueError, match=rf"own\.npz: labels must run .* without a gap, but {message}\. Renumber"):
+        datasets.load(save(layout), image_size=8)
+
+
+def test_no_images_at_all(save):
+    with pytest.raises(ValueError, match=r"own\.npz, train: there are no images"):
+        datasets.load(save(arrays(train=0, val=0, test=0)), image_size=8)
 
 
 def test_one_class_only(save):

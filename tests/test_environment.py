@@ -14,6 +14,8 @@ import yaml
 import nbutils
 from nbutils import papers
 from nbutils.files import ROOT
+from nbutils.results import output_folder
+from nbutils.scales import SCALES
 
 TEN = {
     "torch", "diffusers", "timm", "jupyterlab", "papermill", "nbval", "matplotlib", "seaborn", "umap-learn",
@@ -21,10 +23,10 @@ TEN = {
 }  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYERS = (
-    "scales", "seeds", "files", "results", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
+    "scales", "seeds", "files", "dataset_names", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
     "weights", "models", "training", "backbone", "pipelines", "generators", "priors", "augmentation", "traditional",
     "imbalance", "online", "metrics", "protocols", "classification", "comparison", "oracle", "features", "fidelity",
-    "embedding", "placement", "verdicts", "papers", "claims", "tuning", "composition", "figures", "widgets",
+    "embedding", "placement", "verdicts", "papers", "claims", "tuning", "composition", "figures", "widgets", "results",
     "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip
 
@@ -111,6 +113,24 @@ def test_the_graph_knows_what_to_run():
         done = subprocess.run([*command, target], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert re.search(rf"_run +{count}\n", done.stdout + done.stderr)
+
+
+def test_the_matrix_runs_every_data_set_in_a_folder_of_its_own():
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2", "matrix", "--config", "scale=smoke"]
+    asked = "datasets=phantom:liver,folder:/a/b,folder:/a-b"
+    done = subprocess.run([*command, asked], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"matrix_run +3\n", done.stdout + done.stderr)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a copy without its history")
+@pytest.mark.parametrize("scale", SCALES)
+def test_git_leaves_results_on_other_data_alone_and_sees_those_of_the_showpiece(scale):
+    parameters = {"scale": scale, "dataset": "phantom:liver", "output_dir": None}
+    for dataset, ignored in (("phantom:liver", scale == "smoke"), ("liver", True), ("folder:/mine", True)):
+        path = output_folder("30_x", {**parameters, "dataset": dataset}, "genmix") / "results.csv"
+        done = subprocess.run(["git", "check-ignore", "--quiet", str(path)], cwd=ROOT)
+        assert done.returncode == (0 if ignored else 1), path
 
 
 def test_the_readme_tells_the_verdicts_of_the_evidence_runs():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,9 +13,9 @@ import pytest
 
 from nbutils import papers
 from nbutils.files import ROOT, read_json
-from nbutils.protocols import config_at
-from nbutils.results import output_folder
-from nbutils.runner import find_notebook, run_notebook
+from nbutils.parameters import parsed_value
+from nbutils.protocols import SHOWPIECE, config_at
+from nbutils.runner import find_notebook, paper_of, run_notebook
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SHARED = {"scale", "dataset", "seed", "num_seeds", "output_dir", "retrain", "max_steps"}
@@ -127,10 +128,38 @@ def test_a_failed_run_says_why_in_one_line_keeps_its_notebook_and_leaves_no_reco
     assert not (tmp_path / "run.json").exists()
 
 
-def test_a_wrong_scale_leaves_no_folder():
-    with pytest.raises(ValueError, match="Unknown scale 'huge'"):
-        run_notebook(find_notebook("00"), {"scale": "huge"})
-    assert not output_folder("00_start_here", "huge", None).exists()
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"scale": "huge"}, "Unknown scale 'huge'"),
+        ({"seed": "one"}, "Parameter seed must be a whole number from 0, found 'one'"),
+        ({"num_generator_seeds": 2, "num_seeds": 1}, r"from 1 to num_seeds \(1\)"),
+        ({"dataset": "phantm:liver"}, "Parameter dataset must be one of .*, found 'phantm:liver'"),
+    ],
+)
+def test_a_wrong_value_starts_no_kernel_and_leaves_no_folder(tmp_path, monkeypatch, wrong, message):
+    monkeypatch.setattr(papermill, "execute_notebook", None)
+    with pytest.raises(ValueError, match=message):
+        run_notebook(find_notebook("30"), {"scale": "smoke", "output_dir": str(tmp_path / "out"), **wrong})
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_runner_knows_the_paper_and_where_its_results_go(tmp_path, monkeypatch):
+    monkeypatch.setattr("nbutils.results.ROOT", tmp_path)
+    monkeypatch.setattr(papermill, "execute_notebook", lambda source, target, *_, **__: shutil.copy(source, target))
+    other = tmp_path / "20_other.ipynb"
+    source = find_notebook("30").read_text()
+    other.write_text(source.replace('"    max_steps=max_steps,', '"    paper=\\"textual_inversion\\",'))
+    folders = [run_notebook(path, {"dataset": "phantom:prostate"}) for path in (find_notebook("30"), other)]
+    figures = tmp_path / "figures"
+    assert folders == [figures / "30_genmix_classification" / "demo-phantom-prostate", figures / "20_other" / "demo"]
+    assert [path.name for path in folders[0].iterdir()] == ["30_genmix_classification.ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_by_default_a_notebook_runs_on_its_papers_showpiece(path):
+    declared = papermill.inspect_notebook(str(path))
+    assert parsed_value(declared["dataset"]["default"]) == SHOWPIECE[paper_of(path)]
 
 
 def test_a_notebook_is_found_by_number_name_or_path():
@@ -138,4 +167,3 @@ def test_a_notebook_is_found_by_number_name_or_path():
     assert find_notebook("30") == find_notebook("30_genmix_classification") == find_notebook(str(path)) == path
     with pytest.raises(ValueError, match=r"Unknown notebook '30_genmix_clasification'.*Did you mean"):
         find_notebook("30_genmix_clasification")
-    assert output_folder(path.stem, "demo", None).parent.name == path.stem

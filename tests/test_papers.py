@@ -8,6 +8,7 @@ from scipy import stats
 from nbutils import generators, phantoms
 from nbutils.claims import genmix_claims, textual_inversion_claims, textual_inversion_tuning_claims
 from nbutils.generators.textual_inversion import TextualInversion
+from nbutils.oracle import modality_of
 from nbutils.papers import (
     Claim,
     check_claims,
@@ -17,7 +18,7 @@ from nbutils.papers import (
     summarise,
     synthetic_share,
 )
-from nbutils.protocols import config_at
+from nbutils.protocols import CLASSIFIERS, SHOWPIECE, config_at
 from nbutils.traditional import Traditional
 from nbutils.verdicts import holm
 
@@ -208,7 +209,9 @@ def test_paper_scale_has_the_numbers_of_the_protocol(paper):
         elif part == "classifier":
             assert getattr(config, field) == value, setting
         elif part == "phantom":
-            assert "+".join(str(n) for n in phantoms.modality(SHOWPIECE[paper]).counts[field]) == value, setting
+            assert "+".join(str(n) for n in phantoms.modality(modality_of(SHOWPIECE[paper])).counts[field]) == value, (
+                setting
+            )
         elif part == "augmentation":
             assert Traditional.__dataclass_fields__[field].default == value, setting
         elif part == "textual-inversion":
@@ -219,7 +222,8 @@ def test_paper_scale_has_the_numbers_of_the_protocol(paper):
             assert part in ("share", "alpha"), setting
 
 
-SHOWPIECE = {"genmix": "liver", "textual_inversion": "prostate"}
+def test_every_paper_has_its_classifier_and_its_showpiece():
+    assert set(SHOWPIECE) == set(CLASSIFIERS)
 
 
 def test_the_summary_is_mean_sd_and_n_over_seeds():

@@ -44,7 +44,8 @@ def splits():
     [
         ("scale", "huge", "Unknown scale 'huge'; allowed: 'smoke', 'demo', 'gpu', 'paper'"),
         ("scale", "dem", "Did you mean 'demo'"),
-        ("dataset", "", "Parameter dataset must be a name such as"),
+        ("dataset", "", "Parameter dataset must be one of phantom:NAME, folder:PATH, .*, found ''"),
+        ("dataset", "phantm:liver", "Parameter dataset must be one of .*, found 'phantm:liver'"),
         ("seed", -1, "Parameter seed must be a whole number from 0, found -1"),
         ("seed", 1.5, "Parameter seed must be a whole number"),
         ("num_seeds", 0, "Parameter num_seeds must be a whole number from 1, or None, found 0"),
@@ -99,11 +100,28 @@ def test_the_environment_overrides_the_scale(monkeypatch, tmp_path):
         start_run("30_test", **PARAMETERS)
 
 
+def folder_of(paper="genmix", **changes):
+    return output_folder("30_x", {**PARAMETERS, "scale": "demo", **changes}, paper)
+
+
 def test_folders_hang_on_the_repository_whatever_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert output_folder("30_x", "demo", None) == ROOT / "figures" / "30_x" / "demo"
-    assert output_folder("30_x", "demo", "runs/a") == ROOT / "runs" / "a"
-    assert output_folder("30_x", "demo", str(tmp_path)) == tmp_path
+    assert folder_of() == ROOT / "figures" / "30_x" / "demo"
+    assert folder_of(output_dir="runs/a") == ROOT / "runs" / "a"
+    assert folder_of(output_dir=str(tmp_path), dataset="folder:x") == tmp_path
+
+
+def test_other_data_than_the_papers_showpiece_have_folders_of_their_own(monkeypatch, tmp_path):
+    figures = ROOT / "figures" / "30_x"
+    assert folder_of(dataset="phantom:prostate") == figures / "demo-phantom-prostate"
+    assert folder_of("textual_inversion", dataset="phantom:prostate") == figures / "demo"
+    assert folder_of("textual_inversion") == figures / "demo-phantom-liver"
+    assert len({folder_of(dataset=name) for name in ("folder:/a/b", "folder:/a-b", "phantom:liver")}) == 3
+    with pytest.raises(ValueError, match=r"Unknown paper 'gemnix'.*Did you mean 'genmix'"):
+        folder_of("gemnix")
+    monkeypatch.setattr("nbutils.results.ROOT", tmp_path)
+    run = start_run("30_x", **{**PARAMETERS, "dataset": "liver"}, paper="textual_inversion")
+    assert run.folder == tmp_path / "figures" / "30_x" / "smoke-liver"
 
 
 def test_every_scale_has_settings():

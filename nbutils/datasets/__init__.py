@@ -1,30 +1,20 @@
 """Data sets by name: load("folder:PATH") -> train, val and test images that share no patient and no copy.
 
 A further data set is one module here, with `load(where, image_size, seed, duplicates) -> Splits`, and one line in
-FORMS.
+dataset_names.FORMS.
 """
 
 from importlib import import_module
 
 from nbutils import phantoms
+from nbutils.dataset_names import FORMS
 from nbutils.datasets.assembly import DUPLICATE_RULES
 from nbutils.datasets.audit import check_splits
 from nbutils.datasets.splits import Splits
 from nbutils.images import check_image_size
 from nbutils.scales import choose
 
-__all__ = ["FORMS", "Splits", "load", "names"]
-
-FORMS = {
-    "phantom": ("phantom:NAME",),
-    "folder": ("folder:PATH",),
-    "medmnist": ("medmnist:NAME", "medmnist:PATH.npz"),
-    "liver": ("liver", "liver:PATH"),
-    "picai": ("picai:PATH",),
-    "chexpert": ("chexpert:PATH",),
-    "pcam": ("pcam:PATH",),
-}
-"""How a data set of each kind is asked for; the kind is also the name of the module that reads it."""
+__all__ = ["Splits", "load", "names"]
 
 
 def names() -> list[str]:

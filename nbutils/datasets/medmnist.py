@@ -23,6 +23,7 @@ from nbutils.scales import choose
 
 RECORD = "https://zenodo.org/records/10519652"
 MULTI_LABEL = "chestmnist"
+LISTED = 10  # labels that a message shows at most
 CHUNK = 1024  # images resized at once, which bounds the memory for the largest files
 DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)  # what numpy raises for broken files
 
@@ -44,7 +45,7 @@ def load(where: str, image_size: int, seed: int, duplicates: str) -> Splits:
     if published:
         class_names, remark = PUBLISHED[where].class_names, PUBLISHED[where].remark
     else:
-        class_names, remark = [f"class {label}" for label in range(labels.max() + 1)], None
+        class_names, remark = _numbered_classes(labels, path), None
     images = ImageSet(pixels, labels, class_names, ids, f"medmnist:{path.stem}")
     notes = (PATIENTS_UNKNOWN, remark) if remark else (PATIENTS_UNKNOWN,)
     return assemble(Collection(images, digests, splits, ids, notes), seed, duplicates)
@@ -109,20 +110,39 @@ def _checked(images: np.ndarray, labels: np.ndarray, where: str) -> tuple[np.nda
             f"{where}: images must be uint8 (N, H, W) or (N, H, W, 3), found {images.dtype} {images.shape}; 3-D sets "
             f"are not supported."
         )
+    if images.size == 0:
+        raise ValueError(
+            f"{where}: there are no images, found an array {images.shape}. Add some; val and test may be left out, and "
+            f"are then carved from train."
+        )
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise ValueError(
             f"{where}: found {labels.shape[1]} labels per image; the suite takes sets with one label each."
         )
     if labels.shape[0] != len(images) or labels.size != len(images):
         raise ValueError(f"{where}: {len(images)} images need as many labels, found an array {labels.shape}.")
-    if not np.issubdtype(labels.dtype, np.integer) or (labels.size and labels.min() < 0):
-        least = f" with a minimum of {labels.min()}" if labels.size else ""
-        raise ValueError(f"{where}: labels must be integers 0, 1, 2 ..., found {labels.dtype}{least}.")
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if not whole or labels.min() < 0:
+        found = f"the minimum {labels.min()}" if whole else labels.dtype
+        raise ValueError(f"{where}: labels must be integers 0, 1, 2 ..., found {found}.")
     images = images[:, None] if images.ndim == 3 else np.moveaxis(images, -1, 1)  # (N, C, H, W)
     return images, labels.reshape(-1).astype(np.int64)
 
 
+def _numbered_classes(labels: np.ndarray, path: Path) -> list[str]:
+    """Return "class 0", "class 1" ... for the labels (N,) of all splits. Raises ValueError if a number has no image."""
+    found = np.unique(labels)
+    astray = np.flatnonzero(found != np.arange(len(found)))
+    if astray.size:
+        listed = ", ".join(map(str, found[:LISTED])) + (" ..." if len(found) > LISTED else "")
+        raise ValueError(
+            f"{path}: labels must run from 0 to K - 1 without a gap, but {astray[0]} is missing; found {listed}. "
+            f"Renumber them."
+        )
+    return [f"class {label}" for label in found]
+
+
 def _shrink(images: np.ndarray, image_size: int) -> np.ndarray:
     """Crop to the central square and resize, (N, C, H, W) -> (N, C, image_size, image_size)."""
-    chunks = [images[first : first + CHUNK] for first in range(0, len(images), CHUNK)] or [images]
+    chunks = [images[first : first + CHUNK] for first in range(0, len(images), CHUNK)]
     return np.concatenate([resize(centre_crop(chunk), image_size) for chunk in chunks])
