@@ -25,8 +25,9 @@ $(READY): pyproject.toml
 	@echo "Setting up $(VENV): about 5 GB, a few minutes the first time."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --progress-bar on --quiet --editable '.[datasets,test]'
+	$(BIN)/python -m pip install --editable '.[datasets,test]'
 	@touch $@
+	@echo "$(VENV) is ready. make help says what can be done in it."
 
 demo: $(READY)
 	$(BIN)/python -m nbutils run 30 -p scale demo

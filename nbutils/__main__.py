@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from nbutils.dataset_names import seen_from
+from nbutils.files import NOTEBOOKS
 from nbutils.parameters import parsed_value
 
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else each kernel warns about the debugger
@@ -56,25 +58,67 @@ def train_prior(arguments: argparse.Namespace) -> None:
     print(priors.get(arguments.name).ship())
 
 
-def main() -> int:
-    """Parse the command line and do it; a mistake in it is one line on stderr and exit status 2."""
-    parser = argparse.ArgumentParser(prog="python -m nbutils", description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("run", help="run a notebook: its number, name or path")
-    command.add_argument("notebook")
-    command.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+class Parser(argparse.ArgumentParser):
+    """A parser whose epilog is a function, called only when help is asked for: some lists need slow imports."""
+
+    def __init__(self, *arguments, epilog: Callable[[], str] = lambda: "", **options):
+        super().__init__(*arguments, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self.list_names = epilog
+
+    def format_help(self) -> str:
+        self.epilog = self.list_names()
+        return super().format_help()
+
+
+def run_epilog() -> str:
+    """Return an example of a run, and the notebooks."""
+    example = "python -m nbutils run 30 -p scale smoke -p dataset folder:my_images"
+    return f"example: {example}\nnotebooks: {', '.join(sorted(path.stem for path in NOTEBOOKS.glob('*.ipynb')))}"
+
+
+def prior_epilog() -> str:
+    """Return the names of the priors."""
+    from nbutils import priors
+
+    return f"names: {', '.join(priors.names())}"
+
+
+def parser() -> Parser:
+    """Return the parser of the command line; the function that does a command is its `function`."""
+    top = Parser(prog="python -m nbutils", description=__doc__)
+    commands = top.add_subparsers(required=True)
+    command = commands.add_parser("run", help="run a notebook: its number, name or path", epilog=run_epilog)
+    command.add_argument("notebook", help="its number, name or path")
+    text = "a value in place of the notebook's own, as NAME VALUE or NAME=VALUE; may be given several times"
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    command.add_argument("-p", "--parameter", **pair, help=text)
     command.add_argument("--store", action="store_true", help="keep the outputs in notebooks/ too")
     command.set_defaults(function=run)
     command = commands.add_parser("build-paper", help="build every network at paper scale and take one step")
     command.set_defaults(function=build_paper)
     command = commands.add_parser("ship", help="train demo artefacts in the background and put them into data/weights")
-    command.add_argument("--dataset", default="phantom:liver")
+    command.add_argument("--dataset", default="phantom:liver", help="a phantom (default: %(default)s)")
     command.add_argument("--seeds", type=int, default=1, help="generator seeds to train; the first is shipped")
     command.set_defaults(function=ship)
-    command = commands.add_parser("train-prior", help="train a prior on the corpus (hours, resumable) and ship it")
-    command.add_argument("name")
+    text = "train a prior on the corpus (hours, resumable) and ship it"
+    command = commands.add_parser("train-prior", help=text, epilog=prior_epilog)
+    command.add_argument("name", help="one of the names below")
     command.set_defaults(function=train_prior)
-    arguments = parser.parse_args()
+    return top
+
+
+def pairs_apart(given: Sequence[str]) -> list[str]:
+    """Return a command line in which -p NAME=VALUE has become -p NAME VALUE."""
+    apart = []
+    for before, word in zip(["", *given], given, strict=False):
+        is_pair = before in ("-p", "--parameter") and re.match(r"\w+=", word)
+        apart += word.split("=", 1) if is_pair else [word]
+    return apart
+
+
+def main() -> int:
+    """Parse the command line and do it; a mistake in it is one line on stderr and exit status 2."""
+    arguments = parser().parse_args(pairs_apart(sys.argv[1:]))
     try:
         arguments.function(arguments)
     except ValueError as error:

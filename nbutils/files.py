@@ -11,6 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 """The repository: data/, figures/ and notebooks/ hang on it, whatever the working directory."""
 
+NOTEBOOKS = ROOT / "notebooks"
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:

@@ -13,14 +13,13 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from nbutils.files import ROOT, atomic
+from nbutils.files import NOTEBOOKS, ROOT, atomic
 from nbutils.parameters import checked, parsed_value, refuse_unknown
 from nbutils.progress import NOTE, PROGRESS_FILE
 from nbutils.protocols import DEFAULT_PAPER
 from nbutils.results import output_folder
 from nbutils.scales import choose
 
-NOTEBOOKS = ROOT / "notebooks"
 BAR_WIDTH = 110
 CURSOR_MOVES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

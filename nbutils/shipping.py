@@ -15,8 +15,11 @@ def ship_all(dataset: str, seeds: int = 1) -> None:
     """Train (or find in the cache) every generator and the oracle reader at demo scale; ship the first seed.
 
     Further generator seeds stay in the cache, where evidence runs find them. An interrupted call goes on where it
-    stood. Raises ValueError for a data set that is not a phantom: nothing trained on other images is shipped.
+    stood. Raises ValueError for fewer seeds than one, and for a data set that is not a phantom: nothing trained on
+    other images is shipped.
     """
+    if seeds < 1:
+        raise ValueError(f"seeds must be a whole number from 1, found {seeds}.")
     modality = oracle.modality_of(dataset)
     if modality is None:
         raise ValueError(f"Only phantoms have shipped artefacts, {dataset!r} is none; allowed: 'phantom:<modality>'.")

@@ -3,7 +3,8 @@
 import pytest
 
 from nbutils import __main__ as command_line
-from nbutils import runner
+from nbutils import priors, runner
+from nbutils.files import NOTEBOOKS
 from nbutils.results import RECORD
 
 
@@ -39,3 +40,39 @@ def test_paths_of_data_are_relative_to_the_callers_folder_and_others_are_not_tou
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, "run", "00", "-p", "dataset", "folder:mine", "-p", "mix_from", "folder:mine") == 0
     assert ran == {"dataset": f"folder:{tmp_path / 'mine'}", "mix_from": "folder:mine"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["-p", "scale=smoke", "--parameter", "seed=7"], {"scale": "smoke", "seed": 7}),
+        (["-p", "scale", "smoke", "-p", "output_dir=a=b"], {"scale": "smoke", "output_dir": "a=b"}),
+        (["-p", "output_dir", "a=b"], {"output_dir": "a=b"}),
+        (["-p", "output_dir="], {"output_dir": ""}),
+    ],
+)
+def test_parameters_are_given_as_two_words_or_as_one_with_an_equals_sign(ran, monkeypatch, given, expected):
+    assert call(monkeypatch, "run", *given, "00") == 0
+    assert ran == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("run", ["notebook ", "its number, name or path", "NAME=VALUE", "example: python -m nbutils run 30 -p "]),
+        ("run", [path.stem for path in NOTEBOOKS.glob("*.ipynb")]),
+        ("train-prior", priors.names()),
+        ("ship", ["a phantom (default: phantom:liver)", "generator seeds to train"]),
+    ],
+)
+def test_help_says_what_may_be_asked_for(monkeypatch, capsys, command, told):
+    with pytest.raises(SystemExit) as left:
+        call(monkeypatch, command, "--help")
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert [text for text in told if text not in shown] == []
+
+
+def test_a_mistake_is_one_line_and_status_2(monkeypatch, capsys):
+    assert call(monkeypatch, "ship", "--seeds", "0") == 2
+    assert capsys.readouterr().err == "Error: seeds must be a whole number from 1, found 0.\n"

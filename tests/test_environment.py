@@ -51,6 +51,15 @@ def test_conda_users_get_the_packages_of_pyproject():
     assert f".[{','.join(extras)}]" in (ROOT / "Makefile").read_text()
 
 
+def test_setting_up_shows_its_progress_and_ends_in_one_line():
+    command = ["make", "--dry-run", "--always-make", "env", f"PYTHON={sys.executable}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    (install,) = [line for line in lines if "--editable" in line]
+    assert "--quiet" not in install
+    assert lines[-1].startswith('echo ".venv is ready')
+
+
 def test_every_dependency_has_a_lower_and_an_upper_bound():
     everything = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
     unbounded = [r for r in everything if not re.search(r">=[\d.]+,<[\d.]+", r)]
