@@ -52,7 +52,7 @@ def test_conda_users_get_the_packages_of_pyproject():
 
 
 def test_setting_up_shows_its_progress_and_ends_in_one_line():
-    command = ["make", "--dry-run", "--always-make", "env", f"PYTHON={sys.executable}"]
+    command = ["make", "--no-print-directory", "--dry-run", "--always-make", "env", f"PYTHON={sys.executable}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     (install,) = [line for line in lines if "--editable" in line]

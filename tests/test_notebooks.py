@@ -11,7 +11,7 @@ import nbformat
 import papermill
 import pytest
 
-from nbutils import papers
+from nbutils.claims import genmix_claims
 from nbutils.files import ROOT, read_json
 from nbutils.parameters import parsed_value
 from nbutils.protocols import SHOWPIECE, config_at
@@ -103,7 +103,7 @@ def test_genmix_through_the_runner_has_every_arm_and_claim(tmp_path):
     assert [line.split(",")[0] for line in results.splitlines()[1:]] == [
         "real", "mixup", "augmix", "dcgan", "genmix(dcgan)",
     ]  # fmt: skip
-    assert len((folder / "claims.csv").read_text().splitlines()) == 1 + len(papers.genmix_claims())
+    assert len((folder / "claims.csv").read_text().splitlines()) == 1 + len(genmix_claims())
 
 
 def test_an_unknown_parameter_is_refused_by_the_runner_and_by_plain_papermill(tmp_path):
