@@ -14,7 +14,7 @@ from nbutils.phantoms.canvas import axis, per_image, plane
 from nbutils.phantoms.mri import Gas
 from nbutils.phantoms.shapes import hump, outline, smooth_field, smoothstep, splats
 
-HALF_MM = 75.0  # half the width of the field
+HALF_MM = 42.0  # half the width of the field: the gland and what touches it, so that 64 px show a tumour
 
 # T2-weighted signal, echo-planar signal, diffusion coefficient, and the sd of each between patients
 TISSUES = {
