@@ -30,10 +30,10 @@ def test_the_pelvis_looks_as_its_sequences_show_it(prostate):
 
 
 def test_a_tumour_of_the_prostate_lights_up_on_dwi(prostate):
-    dwi = prostate.images[:, 2, 20:44, 20:44].astype(float).reshape(len(prostate), -1)
+    dwi = prostate.images[:, 2, 14:50, 14:50].astype(float).reshape(len(prostate), -1)
     contrast = (dwi.max(1) - dwi.mean(1)) / dwi.std(1)
     positive = prostate.labels == prostate.class_names.index("positive")
-    assert contrast[positive].mean() > contrast[~positive].mean() + 0.5
+    assert contrast[positive].mean() > contrast[~positive].mean() + 0.25
 
 
 def test_studies_of_one_patient_show_the_same_pelvis(prostate):
