@@ -8,8 +8,9 @@ from test_models_adm import official_layout, random_state
 
 from nbutils import generators, training, weights
 from nbutils.artefacts import write_manifest
-from nbutils.generators.diffusion import Diffusion, DiffusionConfig, DiffusionMethod
+from nbutils.generators.diffusion import Diffusion
 from nbutils.generators.diffusion_sampling import new_sampler, sample
+from nbutils.generators.diffusion_training import DiffusionConfig, DiffusionMethod
 from nbutils.images import ImageSet
 from nbutils.models.diffusion_loss import HybridLoss
 from nbutils.scales import SCALES

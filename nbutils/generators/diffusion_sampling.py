@@ -14,7 +14,7 @@ from nbutils.seeds import derive_seed, seeded_normal
 from nbutils.training import device
 
 if TYPE_CHECKING:
-    from nbutils.generators.diffusion import DiffusionConfig
+    from nbutils.generators.diffusion_training import DiffusionConfig
 
 LOWEST_LOG_SNR = -5.1
 """Where the fast sampler begins, as its authors do for cosine schedules: a signal of 0.6 % in the noise."""
