@@ -153,8 +153,8 @@ def training_curve(curve: pd.DataFrame, ax: Axes, columns: Sequence[str] | None 
     """Draw logged scalars of a training over its steps; columns: which of them, None = those named loss..."""
     for name in columns or [name for name in curve.columns if name.startswith("loss")]:
         ax.plot(curve["step"], curve[name], label=name.removeprefix("loss_").replace("_", " "))
-    ax.set(xlabel="step", ylabel="loss")
-    ax.legend(loc="best", framealpha=0.6)
+    ax.set(xlabel="step", ylabel="" if columns else "loss")
+    ax.legend(framealpha=0.6)
     return ax
 
 
