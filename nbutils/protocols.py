@@ -79,40 +79,24 @@ _GENMIX = {
     ),
 }
 
+# De Wilde et al., Section 3.2: 6,250 steps without early stopping; the input size is that of the published code.
+_DE_WILDE = ClassifierConfig(
+    "resnet18",
+    num_epochs=125,
+    batch_size=32,
+    learning_rate=1e-4,
+    patience=125,
+    initial_weights="imagenet",
+    input_size=196,
+    epoch_steps=50,
+    selection="auc",
+)
+_SMALLER = replace(_DE_WILDE, initial_weights="prior", input_size=None)
 _TEXTUAL_INVERSION = {
     "smoke": replace(_GENMIX["smoke"], epoch_steps=4, selection="auc"),
-    "demo": ClassifierConfig(
-        "test_byobnet",
-        num_epochs=20,
-        batch_size=32,
-        learning_rate=1e-3,
-        patience=20,
-        initial_weights="prior",
-        epoch_steps=30,
-        selection="auc",
-    ),
-    "gpu": ClassifierConfig(
-        "resnet18",
-        num_epochs=50,
-        batch_size=32,
-        learning_rate=1e-4,
-        patience=50,
-        initial_weights="prior",
-        epoch_steps=50,
-        selection="auc",
-    ),
-    # De Wilde et al., Section 3.2: 6,250 steps without early stopping; the input size is that of the published code.
-    "paper": ClassifierConfig(
-        "resnet18",
-        num_epochs=125,
-        batch_size=32,
-        learning_rate=1e-4,
-        patience=125,
-        initial_weights="imagenet",
-        input_size=196,
-        epoch_steps=50,
-        selection="auc",
-    ),
+    "demo": replace(_SMALLER, network="test_byobnet", num_epochs=20, patience=20, learning_rate=1e-3, epoch_steps=30),
+    "gpu": replace(_SMALLER, num_epochs=50, patience=50),
+    "paper": _DE_WILDE,
 }
 
 CLASSIFIERS = {"genmix": _GENMIX, "textual_inversion": _TEXTUAL_INVERSION}
