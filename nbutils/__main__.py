@@ -12,6 +12,7 @@ from nbutils.files import NOTEBOOKS
 from nbutils.parameters import parsed_value
 
 os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else each kernel warns about the debugger
+sys.modules.setdefault("rfc3987_syntax", None)  # else importing jsonschema compiles a grammar of IRIs for seconds
 
 
 def chosen(parameters: Iterable[tuple[str, str]]) -> dict[str, object]:

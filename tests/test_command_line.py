@@ -1,5 +1,8 @@
 """python -m nbutils: what a command line means, and what it says to one that means nothing."""
 
+import subprocess
+import sys
+
 import pytest
 
 from nbutils import __main__ as command_line
@@ -76,3 +79,10 @@ def test_help_says_what_may_be_asked_for(monkeypatch, capsys, command, told):
 def test_a_mistake_is_one_line_and_status_2(monkeypatch, capsys):
     assert call(monkeypatch, "ship", "--seeds", "0") == 2
     assert capsys.readouterr().err == "Error: seeds must be a whole number from 1, found 0.\n"
+
+
+def test_the_runner_starts_without_heavy_imports():
+    heavy = "{'lark', 'torch', 'pandas', 'matplotlib'} & set(sys.modules)"
+    code = f"import sys, nbutils.__main__, nbutils.runner; print(*{heavy})"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not answer.stdout.split()
