@@ -36,7 +36,7 @@ _AUTOENCODER_32 = Autoencoder(
 )
 _TEXT_TO_IMAGE = TextToImage(
     "text-to-image",
-    TextToImageRecipe(num_images=100_000, num_steps=40_000, batch_size=32, learning_rate=1e-3),
+    TextToImageRecipe(num_images=100_000, num_steps=20_500, batch_size=32, learning_rate=1e-3),
     {"autoencoder": _AUTOENCODER_64},
 )
 _DIFFUSION = PixelDiffusion(
