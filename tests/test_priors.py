@@ -1,5 +1,7 @@
 """The priors at toy size: each trains, resumes, is kept as its card says, and works as what it stands in for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from nbutils import backbone, corpus, generators, pipelines, priors, weights
+from nbutils.artefacts import cache_folder
 from nbutils.files import read_json
 from nbutils.priors import autoencoder as kl
 from nbutils.priors import backbone as reading
@@ -206,6 +209,25 @@ def test_the_text_to_image_folder_is_a_pipeline_of_diffusers():
     assert isinstance(pipeline.vae, AutoencoderKL)
 
 
+def test_a_continued_training_starts_from_the_other_ones_weights():
+    start = toy_text_to_image()
+    still = replace(start.recipe, learning_rate=0.0)
+    continued = priors.TextToImage(start.name, still, {**start.needs, "start": start})
+    assert continued.key() != start.key()
+    names = [f"pipeline/{part}.safetensors" for part in ("unet/diffusion_pytorch_model", "text_encoder/model")]
+    for before, after in ((load_file(prior.folder() / name) for prior in (start, continued)) for name in names):
+        assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
+    costs = [read_json(prior.folder() / weights.PRIOR_CARD)["cost"] for prior in (start, continued)]
+    assert [cost["steps"] for cost in costs] == [6, 12]
+
+
+def test_the_text_to_image_folder_does_not_name_the_machine():
+    folder = toy_text_to_image().folder()
+    texts = {path: path.read_text() for path in folder.rglob("*.json")}
+    assert len(texts) > 5
+    assert [path for path, text in texts.items() if str(cache_folder()) in text] == []
+
+
 def test_the_pixel_prior_is_a_generator_without_classes():
     generator = generators.load(toy_diffusion().folder())
     assert generator.sample([0, 0], seed=0).images.shape == (2, 3, 16, 16)
@@ -313,6 +335,7 @@ def test_cards_list_what_is_shipped():
         card = priors.cards().iloc[0]
     assert card["prior"] == "diffusion"
     assert (card["steps"], card["images_seen"]) == (6, 48)
+    assert prior.curve()["step"].iloc[-1] == 6
 
 
 def test_a_shortened_prior_is_another():

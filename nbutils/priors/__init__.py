@@ -34,10 +34,12 @@ _AUTOENCODER_32 = Autoencoder(
     ),
     {"backbone": _BACKBONE, "aligned_with": _AUTOENCODER_64},
 )
+_TEXT_TO_IMAGE_RECIPE = TextToImageRecipe(num_images=100_000, num_steps=20_500, batch_size=32, learning_rate=1e-3)
+_TEXT_TO_IMAGE_START = TextToImage("text-to-image", _TEXT_TO_IMAGE_RECIPE, {"autoencoder": _AUTOENCODER_64})
 _TEXT_TO_IMAGE = TextToImage(
     "text-to-image",
-    TextToImageRecipe(num_images=100_000, num_steps=20_500, batch_size=32, learning_rate=1e-3),
-    {"autoencoder": _AUTOENCODER_64},
+    replace(_TEXT_TO_IMAGE_RECIPE, cooldown=0.4),
+    {"autoencoder": _AUTOENCODER_64, "start": _TEXT_TO_IMAGE_START},
 )
 _DIFFUSION = PixelDiffusion(
     "diffusion", PixelDiffusionRecipe(num_images=100_000, num_steps=12_000, batch_size=32, learning_rate=2e-3)

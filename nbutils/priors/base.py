@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 
 from nbutils import corpus, weights
@@ -75,6 +76,10 @@ class Prior(ABC):
             shutil.copytree(trained, target)
         return weights.PRIORS / self.name
 
+    def curve(self) -> pd.DataFrame:
+        """Return the scalars that were logged while the weights of `folder` were trained, one row per logged step."""
+        return pd.read_csv(self.folder() / CURVE)
+
     @abstractmethod
     def fit(self, folder: Path) -> TrainingLog:
         """Train, keep resumable checkpoints and at last the weights in `folder`, and return the log."""
@@ -86,18 +91,20 @@ class Prior(ABC):
             checkpoint.unlink()
         with atomic(folder / CURVE) as temporary:
             log.curve.to_csv(temporary, index=False)
-        write_json(folder / weights.PRIOR_CARD, {**self.key(), "cost": _cost(log, folder)})
+        write_json(folder / weights.PRIOR_CARD, {**self.key(), "cost": self._cost(log, folder)})
 
-
-def _cost(log: TrainingLog, folder: Path) -> dict:
-    """Return what a training took: steps, hours on which device with how many threads, bytes on disk."""
-    return {
-        "steps": log.num_steps,
-        "hours": round(log.seconds / 3600, 2),
-        "device": torch.cuda.get_device_name() if device().type == "cuda" else "CPU",
-        "threads": torch.get_num_threads(),
-        "bytes": sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
-    }
+    def _cost(self, log: TrainingLog, folder: Path) -> dict:
+        """Return what a training and that of its start took: steps, hours, and on what; and the bytes on disk."""
+        before = {"steps": 0, "hours": 0.0}
+        if "start" in self.needs:
+            before = read_json(self.needs["start"].folder() / weights.PRIOR_CARD)["cost"]
+        return {
+            "steps": before["steps"] + log.num_steps,
+            "hours": round(before["hours"] + log.seconds / 3600, 2),
+            "device": torch.cuda.get_device_name() if device().type == "cuda" else "CPU",
+            "threads": torch.get_num_threads(),
+            "bytes": sum(path.stat().st_size for path in folder.rglob("*.safetensors")),
+        }
 
 
 def corpus_images(count: int, image_size: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nbutils import corpus
 from nbutils.models.diffusion_loss import spread_time_steps
-from nbutils.pipelines import sampled
+from nbutils.pipelines import load_pipeline, sampled
 from nbutils.priors.base import Prior, Recipe, corpus_texts
 from nbutils.priors.text import build_text_encoder, build_tokenizer
 from nbutils.seeds import derive_seed
@@ -92,7 +92,11 @@ class TextToImageMethod(Method):
 
 
 class TextToImage(Prior):
-    """A complete pipeline; needs `autoencoder`, in whose latents it works, and which it contains."""
+    """A complete pipeline; needs `autoencoder`, in whose latents it works, and which it contains.
+
+    Where it also needs a `start`, another one of the same sizes, it goes on from that one's averaged weights with a new
+    learning rate schedule, and sees the corpus in another order.
+    """
 
     def fit(self, folder: Path) -> TrainingLog:
         """Train U-Net and text encoder on cached latents and captions, and save the pipeline."""
@@ -106,9 +110,14 @@ class TextToImage(Prior):
             torch.manual_seed(derive_seed(0, self.name, "weights"))
             unet = build_unet(recipe, moments.shape[1] // 2, moments.shape[2])
             text_encoder = build_text_encoder(tokenizer, recipe.text_width, recipe.text_layers, recipe.text_heads)
-            method = TextToImageMethod(unet, text_encoder, recipe)
+        if "start" in self.needs:
+            start = load_pipeline(self.needs["start"].folder() / PIPELINE)
+            unet.load_state_dict(start.unet.state_dict())
+            text_encoder.load_state_dict(start.text_encoder.state_dict())
+        method = TextToImageMethod(unet, text_encoder, recipe)
         batches = self._batches(moments, tokens, empty, autoencoder.config.scaling_factor)
         log = train(method, batches, recipe.num_steps, seed=0, description=self.name, checkpoint=folder / "training.pt")
+        autoencoder.register_to_config(_name_or_path="")  # else the folder's configuration names this machine's paths
         averages = {name: average.module.eval().half() for name, average in method.averages.items()}
         pipeline = StableDiffusionPipeline(
             vae=autoencoder.half(),
@@ -127,11 +136,12 @@ class TextToImage(Prior):
     ) -> Callable[[int], tuple[Tensor, Tensor]]:
         """Return a function from step to scaled latents (B, C, h, w) and tokens (B, 77), some of them empty."""
         recipe = self.recipe
-        order = BatchOrder(len(moments), recipe.batch_size, derive_seed(0, self.name, "batches"))
+        part = ("continued",) if "start" in self.needs else ()
+        order = BatchOrder(len(moments), recipe.batch_size, derive_seed(0, self.name, "batches", *part))
 
         def batch(step: int) -> tuple[Tensor, Tensor]:
             rows = order.indices(step)
-            generator = torch.Generator().manual_seed(derive_seed(0, self.name, "noise", step))
+            generator = torch.Generator().manual_seed(derive_seed(0, self.name, "noise", step, *part))
             latents = scale * sampled(moments[rows], generator)
             dropped = torch.rand((len(rows), 1), generator=generator) < recipe.caption_dropout
             latents = latents.contiguous(memory_format=torch.channels_last)
