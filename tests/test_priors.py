@@ -342,3 +342,8 @@ def test_a_shortened_prior_is_another():
     short = priors.shortened("text-to-image", num_steps=3, num_images=64)
     assert (short.recipe.num_steps, short.recipe.num_images) == (3, 64)
     assert short.key() != priors.get("text-to-image").key()
+
+
+def test_a_shortened_prior_waits_for_no_training_of_hours():
+    assert "start" in priors.get("text-to-image").needs
+    assert set(priors.shortened("text-to-image", num_steps=3).needs) == {"autoencoder"}

@@ -84,10 +84,14 @@ def get(name: str) -> Prior:
 
 
 def shortened(name: str, num_steps: int, num_images: int = 512) -> Prior:
-    """Return a prior whose training is cut to so many steps on so few images, to be looked at and thrown away."""
+    """Return a prior whose training is cut to so many steps on so few images, to be looked at and thrown away.
+
+    It starts from random weights, whatever the whole training starts from.
+    """
     prior = get(name)
     recipe = replace(prior.recipe, num_steps=num_steps, num_images=num_images, warmup_steps=min(20, num_steps // 2))
-    return type(prior)(prior.name, recipe, prior.needs)
+    needs = {role: needed for role, needed in prior.needs.items() if role != "start"}
+    return type(prior)(prior.name, recipe, needs)
 
 
 def cards() -> pd.DataFrame:
