@@ -38,7 +38,7 @@ _TEXT_TO_IMAGE_RECIPE = TextToImageRecipe(num_images=100_000, num_steps=20_500, 
 _TEXT_TO_IMAGE_START = TextToImage("text-to-image", _TEXT_TO_IMAGE_RECIPE, {"autoencoder": _AUTOENCODER_64})
 _TEXT_TO_IMAGE = TextToImage(
     "text-to-image",
-    replace(_TEXT_TO_IMAGE_RECIPE, cooldown=0.4),
+    replace(_TEXT_TO_IMAGE_RECIPE, num_steps=10_000, cooldown=0.4),
     {"autoencoder": _AUTOENCODER_64, "start": _TEXT_TO_IMAGE_START},
 )
 _DIFFUSION = PixelDiffusion(
