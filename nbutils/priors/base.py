@@ -77,7 +77,10 @@ class Prior(ABC):
         return weights.PRIORS / self.name
 
     def curve(self) -> pd.DataFrame:
-        """Return the scalars that were logged while the weights of `folder` were trained, one row per logged step."""
+        """Return the scalars that were logged while the weights of `folder` were trained, one row per logged step.
+
+        Of a prior that goes on from a `start`, those of its own part.
+        """
         return pd.read_csv(self.folder() / CURVE)
 
     @abstractmethod
