@@ -131,3 +131,51 @@ def textual_inversion_claims() -> list[Claim]:
         ),
         Claim(paper, "Embeddings of few cases harm", "real + few-case x10", ("real",), metric, "less"),
     ]
+
+
+def interpolation_claims(methods: Sequence[str]) -> list[Claim]:
+    """Return the claim of de Wilde et al. on Fig. 3 for each interpolation: it is gradual.
+
+    The rank correlation of the disease's weight with the oracle's probability is compared with none ("no trend").
+    """
+    return [
+        Claim(
+            "textual_inversion",
+            f"More weight, more disease: {method}",
+            method,
+            ("no trend",),
+            "rank_correlation",
+            margin=0.1,
+        )
+        for method in methods
+    ]
+
+
+def inpainting_claims(diseases: Sequence[str]) -> list[Claim]:
+    """Return the claims of de Wilde et al. on Figs. 5 and 6 for each disease, averaged over places and sizes.
+
+    Inside, the disease appears, more than where the same box is inpainted healthy; outside, nothing changes more than
+    by the autoencoder, an effect being a hundredth of the grey scale.
+    """
+    paper = "textual_inversion"
+    return [
+        claim
+        for disease in diseases
+        for claim in (
+            Claim(
+                paper,
+                f"Inpainting shows the disease: {disease}",
+                f"{disease}, inpainted",
+                (f"{disease}, inpainted healthy",),
+                "probability",
+            ),
+            Claim(
+                paper,
+                f"Outside the box nothing changes: {disease}",
+                f"{disease}, inpainted",
+                (f"{disease}, untouched",),
+                "outside_change",
+                "no gain",
+            ),
+        )
+    ]

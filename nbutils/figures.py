@@ -28,6 +28,8 @@ AXES = {
     "recall": ("recall ↑ (%)", 100),
     "mean_shift": ("mean shift ↓ (real spreads)", 1),
     "boundary": ("points at a boundary (%)", 100),
+    "probability": ("probability of the disease (oracle, %)", 100),
+    "outside_change": ("change outside ↓ (% of the grey scale)", 100),
     "fd_shipped": ("Fréchet distance ↓ (shipped features)", 1),
     "kd_shipped": ("kernel distance ↓ (shipped features)", 1),
 }
@@ -102,6 +104,25 @@ def captioned(images: np.ndarray, captions: Sequence[str], columns: int) -> Figu
     return fig
 
 
+def image_rows(rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Draw rows of images (C, H, W) uint8, each below its title, the name of the row at its left.
+
+    Titles that are those of the row above are not repeated.
+    """
+    columns = max(map(len, rows.values()))
+    fig, axes = panels(len(rows), columns, (PAGE_WIDTH / columns + 0.12) * len(rows) + 0.1)
+    above: list[str] = []
+    for (name, images), row in zip(rows.items(), axes, strict=True):
+        for ax in row:
+            ax.set_axis_off()
+        titles = [""] * len(images) if list(images) == above else list(images)
+        for ax, title, image in zip(row, titles, images.values(), strict=False):
+            show_images(image[None], ax, columns=1).set_title(title, fontsize=7)
+        above = list(images)
+        row[0].text(-0.08, 0.5, name, rotation=90, ha="right", va="center", fontsize=7, transform=row[0].transAxes)
+    return fig
+
+
 def snapshots(drawn: Mapping[int, np.ndarray], class_names: Sequence[str]) -> Figure:
     """Draw what a training drew from the same noise: steps done (columns) -> an image of each class (rows).
 
@@ -109,15 +130,8 @@ def snapshots(drawn: Mapping[int, np.ndarray], class_names: Sequence[str]) -> Fi
     """
     if not drawn:
         raise ValueError("This generator was trained without snapshots (num_snapshots = 0): there is nothing to draw.")
-    columns, rows = len(drawn), len(class_names)
-    fig, axes = panels(rows, columns, PAGE_WIDTH / columns * rows + 0.2)
-    for (step, images), column in zip(drawn.items(), axes.T, strict=True):
-        for image, ax in zip(images, column, strict=True):
-            show_images(image[None], ax, columns=1)
-        column[0].set_title(f"{step} steps", fontsize=7)
-    for name, ax in zip(class_names, axes[:, 0], strict=True):
-        ax.text(-0.08, 0.5, name, rotation=90, ha="right", va="center", fontsize=7, transform=ax.transAxes)
-    return fig
+    by_class = enumerate(class_names)
+    return image_rows({name: {f"{n} steps": images[row] for n, images in drawn.items()} for row, name in by_class})
 
 
 def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) -> Figure:
@@ -138,10 +152,10 @@ def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) ->
     return fig
 
 
-def lines(table: pd.DataFrame, x: str, y: str, group: str, ax: Axes) -> Axes:
-    """Draw mean ± sd of column y over column x, a line for each value of column `group`, the x axis in powers."""
+def lines(table: pd.DataFrame, x: str, y: str, group: str, ax: Axes, x_scale: str = "log") -> Axes:
+    """Draw mean ± sd of column y over column x, a line for each value of column `group`; x_scale: "log" or "linear"."""
     sns.lineplot(table, x=x, y=y, hue=group, style=group, markers=True, errorbar="sd", err_style="bars", ax=ax)
-    ax.set_xscale("log")
+    ax.set_xscale(x_scale)
     ax.set_xticks(sorted(table[x].unique()), [str(value) for value in sorted(table[x].unique())])
     ax.minorticks_off()
     ax.set(xlabel=x.replace("_", " "), ylabel=AXES[y][0] if y in AXES else y.replace("_", " "))

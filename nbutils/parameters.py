@@ -64,15 +64,16 @@ def checked(
 
 
 def _check_values(parameters: Mapping[str, object]) -> None:
-    """Raise ValueError for a shared parameter of the wrong type or range."""
+    """Raise ValueError for a shared parameter, or a number (num_...), of the wrong type or range."""
     rules = {
         "dataset": (_is_dataset, f"one of {', '.join(form for forms in FORMS.values() for form in forms)}"),
         "seed": (lambda v: _is_count(v, 0), "a whole number from 0"),
-        "num_seeds": (lambda v: v is None or _is_count(v, 1), "a whole number from 1, or None"),
         "output_dir": (lambda v: v is None or (isinstance(v, str) and v), "a folder's name, or None"),
         "retrain": (lambda v: isinstance(v, bool), "True or False"),
         "max_steps": (lambda v: v is None or _is_count(v, 1), "a whole number from 1, or None"),
     }
+    numbers = (lambda v: v is None or _is_count(v, 1), "a whole number from 1, or None")
+    rules |= {name: numbers for name in parameters if name.startswith("num_") and name != "num_generator_seeds"}
     for name, (valid, expected) in rules.items():
         if not valid(parameters[name]):
             raise ValueError(f"Parameter {name} must be {expected}, found {parameters[name]!r}.")

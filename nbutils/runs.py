@@ -49,12 +49,20 @@ class Run:
         self.timings: list[dict] = []
         self.outputs: list[str] = []
         self.main: dict[str, str] = {}
-        self.audit: LeakAudit | None = None
+        self.audits: list[LeakAudit] = []
         self._started = time.monotonic()
 
     def watch(self, splits: Splits) -> None:
-        """From here on nothing that trains may see an image, patient or lesion of these validation and test sets."""
-        self.audit = LeakAudit(splits)
+        """From here on nothing that trains may see an image, patient or lesion of these validation and test sets.
+
+        A run on several data sets names each of them when it comes to it.
+        """
+        self.audits.append(LeakAudit(splits))
+
+    @property
+    def audit(self) -> LeakAudit:
+        """The audit of the data set that is worked on."""
+        return self.audits[-1]
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -169,16 +177,23 @@ class Run:
             "seeds": self.seeds,
             "outputs": self.outputs,
             "main": self.main,
-            "seen": self.audit.seen if self.audit else [],
+            "seen": [row for audit in self.audits for row in audit.seen],
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "machine": {
                 "python": platform.python_version(),
                 "system": platform.system(),
                 "threads": torch.get_num_threads(),
                 "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-                "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                "peak_memory_mb": peak_memory_mb(),
             },
         }
+
+
+def peak_memory_mb() -> int:
+    """Return the most memory that this process has held so far, in MB; on a GPU the most of its memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() // 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def start_run(

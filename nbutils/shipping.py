@@ -1,18 +1,26 @@
 """What data/weights ships: generators trained at demo scale on a phantom's training split, and its oracle reader."""
 
-from nbutils import datasets, generators, oracle
+from collections.abc import Callable, Mapping
+
+from nbutils import datasets, generators, oracle, tuning
 from nbutils.artefacts import ship
+from nbutils.generators.base import Generator
 from nbutils.generators.diffusion import RANDOM
+from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.images import ImageSet
 from nbutils.scales import RUN_SCALES
+from nbutils.traditional import NUM_CASES, few_cases
 
 SCALE = "demo"
 FEW_IMAGES = (100, 300)
 """Sizes of the thinned training sets on which notebook 02 compares the prior with scratch, beside the whole one."""
 
+Trainings = Mapping[str, tuple[Generator, ImageSet]]
+"""What to train on which images, by a label."""
+
 
 def ship_all(dataset: str, seeds: int = 1) -> None:
-    """Train (or find in the cache) every generator and the oracle reader at demo scale; ship the first seed.
+    """Train (or find in the cache) a phantom's oracle reader and what the notebooks draw of it; ship the first seed.
 
     Further generator seeds stay in the cache, where evidence runs find them. An interrupted call goes on where it
     stood. Raises ValueError for fewer seeds than one, and for a data set that is not a phantom: nothing trained on
@@ -25,22 +33,60 @@ def ship_all(dataset: str, seeds: int = 1) -> None:
         raise ValueError(f"Only phantoms have shipped artefacts, {dataset!r} is none; allowed: 'phantom:<modality>'.")
     oracle.reader(modality)
     print(f"oracle reader of {modality}: {ship('oracle', oracle.key(modality)).name}", flush=True)
-    train = datasets.load(dataset, image_size=RUN_SCALES[SCALE].image_size).train
     for seed in range(seeds):
-        for name in generators.names():
-            generator = generators.create(name, scale=SCALE, seed=seed)
-            _, artefact = generators.fitted(generator, train)
-            folder = ship("generator", generator.key(train)) if seed == 0 else artefact.path
-            print(f"{name} seed {seed}: {folder.name}", flush=True)
-        ship_starts(train, seed)
-
-
-def ship_starts(train: ImageSet, seed: int) -> None:
-    """Train, or find, the diffusion models of notebook 02: from the prior and from scratch, on few images and all."""
-    for count in (*FEW_IMAGES, len(train)):
-        images = train.thinned(count, seed=0)
-        for start in (None, RANDOM):
-            generator = generators.create("diffusion", scale=SCALE, seed=seed, initial_weights=start)
+        for label, (generator, images) in trainings(dataset, seed).items():
             _, artefact = generators.fitted(generator, images)
             folder = ship("generator", generator.key(images)) if seed == 0 else artefact.path
-            print(f"diffusion from {start or 'the prior'}, {count} images, seed {seed}: {folder.name}", flush=True)
+            print(f"{label}, seed {seed}: {folder.name}", flush=True)
+
+
+def trainings(dataset: str, seed: int) -> Trainings:
+    """Return the generators that the notebooks draw of a phantom, each with its training images, by a label."""
+    return _TRAININGS.get(oracle.modality_of(dataset), _nothing)(dataset, seed)
+
+
+def _genmix(dataset: str, seed: int) -> Trainings:
+    """Return all generators (notebooks 30, 31), and diffusion from the prior and from scratch on fewer images (02)."""
+    train = datasets.load(dataset, image_size=RUN_SCALES[SCALE].image_size).train
+    wanted = {name: (generators.create(name, SCALE, seed), train) for name in generators.names()}
+    for count in (*FEW_IMAGES, len(train)):
+        for start in (None, RANDOM):
+            generator = generators.create("diffusion", SCALE, seed, initial_weights=start)
+            label = f"diffusion from {start or 'the prior'}, {count} images"
+            wanted[label] = (generator, train.thinned(count, seed=0))
+    return wanted
+
+
+def _prostate(dataset: str, seed: int) -> Trainings:
+    """Return the embeddings of notebooks 40 to 43: of all cases, of those of Table 4, and of Tables 1 to 3."""
+    train, (slices, counts) = _large(dataset), tuning.concepts(tuning.healthy_slices(_large(dataset)))
+    cases = train.thinned(NUM_CASES[SCALE], seed=0)
+    parts = {"all cases": train, "cases of Table 4": cases, "few of them": few_cases(cases)}
+    wanted = {label: (_textual_inversion(seed), images) for label, images in parts.items()}
+    return wanted | {"settings of Tables 1 to 3": (_textual_inversion(seed, num_vectors=counts), slices)}
+
+
+def _all_cases(dataset: str, seed: int) -> Trainings:
+    """Return the embeddings of notebook 42."""
+    return {"all cases": (_textual_inversion(seed), _large(dataset))}
+
+
+def _nothing(dataset: str, seed: int) -> Trainings:
+    return {}
+
+
+_TRAININGS: Mapping[str, Callable[[str, int], Trainings]] = {
+    "liver": _genmix,
+    "prostate": _prostate,
+    "chest": _all_cases,
+    "histology": _all_cases,
+}
+
+
+def _large(dataset: str) -> ImageSet:
+    """Return the training images at the size of the notebooks on textual inversion."""
+    return datasets.load(dataset, image_size=TextualInversion.scales[SCALE].image_size).train
+
+
+def _textual_inversion(seed: int, **settings) -> Generator:
+    return generators.create("textual-inversion", SCALE, seed, **settings)

@@ -7,6 +7,13 @@ from kornia import augmentation as kornia
 from torch import Tensor, nn
 
 from nbutils.augmentation import Batch, Plain
+from nbutils.images import ImageSet, concatenate
+
+NUM_CASES = {"smoke": 20, "demo": 80, "gpu": 200, "paper": 200}
+"""Real training cases of de Wilde et al., Table 4, at each scale."""
+
+MANY, FEW = 10, 10
+"""Table 4 draws up to so many synthetic cases for each real one, and trains embeddings on one of so many cases."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +61,26 @@ class Traditional(Plain):
     def key(self) -> dict:
         strengths = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "pool"}
         return {**super().key(), **strengths}
+
+
+def few_cases(cases: ImageSet) -> ImageSet:
+    """Return one in FEW of the cases of each class, of which the poor embeddings of Table 4 are trained."""
+    return cases.thinned(len(cases) // FEW, seed=0)
+
+
+def table_arms(real: ImageSet, synthetic: ImageSet, few_case: ImageSet) -> dict[str, Traditional]:
+    """Return the arms of de Wilde et al., Table 4, by name; x1, x10: synthetic cases for each real one.
+
+    synthetic, few_case: MANY images for each real one, drawn with the embeddings of all cases and of few.
+    """
+    many, once = f"x{MANY}", synthetic.thinned(len(real), seed=0)
+    pools = {
+        "real": [real],
+        "synthetic x1": [once],
+        f"synthetic {many}": [synthetic],
+        "real + synthetic x1": [real, once],
+        f"real + synthetic {many}": [real, synthetic],
+        f"few-case {many}": [few_case],
+        f"real + few-case {many}": [real, few_case],
+    }
+    return {name: Traditional(concatenate(parts, name)) for name, parts in pools.items()}

@@ -10,12 +10,33 @@ from nbutils import generators, metrics
 from nbutils.features import extract
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.images import ImageSet, as_classes
+from nbutils.papers import reported_value
 
 STEPS, GUIDANCE, VECTORS, CASES = (25, 50, 75, 100), (1, 2, 3, 4, 5), (8, 16, 32, 64), (5, 10, 50, 100)
 """Sampling steps, guidance scales, vectors and training cases that the tables compare."""
 
 BEST = {"steps": 100, "guidance": 2, "vectors": 64, "cases": 100}
 """The values which the paper settles on; each row of its tables changes one of them."""
+
+
+@dataclass(frozen=True)
+class TuningScale:
+    """What a scale means for the tables.
+
+    num_images: drawn of each setting. steps: with which all rows but those named "steps ..." are drawn, in the paper
+    the best number.
+    """
+
+    num_images: int
+    steps: int
+
+
+SCALES = {
+    "smoke": TuningScale(num_images=8, steps=5),
+    "demo": TuningScale(num_images=100, steps=25),
+    "gpu": TuningScale(num_images=100, steps=100),
+    "paper": TuningScale(num_images=100, steps=100),
+}
 
 
 @dataclass(frozen=True)
@@ -33,36 +54,44 @@ class Setting:
         return f"{self.vectors} vectors, {self.cases} cases"
 
 
-def settings(num_cases: int) -> dict[str, Setting]:
+def settings(num_cases: int, steps: int = BEST["steps"]) -> dict[str, Setting]:
     """Return the rows of the tables by name ("guidance 3"), as far as there are `num_cases` cases.
 
-    The best setting is there once in each table, under four names.
+    steps: see TuningScale. Rows of equal settings have equal values.
     """
-    best = {**BEST, "cases": min(num_cases, BEST["cases"])}
+    best = {**BEST, "steps": steps, "cases": min(num_cases, BEST["cases"])}
     cases = [count for count in CASES if count < best["cases"]] + [best["cases"]]
     tables = {"steps": STEPS, "guidance": GUIDANCE, "vectors": VECTORS, "cases": cases}
     return {f"{name} {value}": Setting(**{**best, name: value}) for name, values in tables.items() for value in values}
 
 
-def concepts(cases: ImageSet, seed: int) -> tuple[ImageSet, tuple[int, ...]]:
+def healthy_slices(images: ImageSet) -> ImageSet:
+    """Return the first channel of the images of the first class: of the prostate, T2W without a tumour."""
+    return images.of_class(0).channel(0)
+
+
+def concepts(cases: ImageSet) -> tuple[ImageSet, tuple[int, ...]]:
     """Return what the embeddings of all settings train on, one class for each, and their numbers of vectors.
 
-    cases: images of one kind. seed: of the drawing of fewer cases; fewer are always among the more.
+    cases: images of one kind; fewer of them are always among the more.
     """
-    order = np.random.default_rng(seed).permutation(len(cases))
+    order = np.random.default_rng(0).permutation(len(cases))
     wanted = {setting.concept: setting for setting in settings(len(cases)).values()}
     sets = {concept: cases.subset(np.sort(order[: setting.cases])) for concept, setting in wanted.items()}
     return as_classes(sets, f"{cases.name}, by setting"), tuple(setting.vectors for setting in wanted.values())
 
 
-def drawn(generator: TextualInversion, num_cases: int, count: int, seed: int) -> dict[str, ImageSet]:
-    """Return `count` images of each setting by its name, all from the same noise; trained on `concepts`."""
+def drawn(generator: TextualInversion, num_cases: int, count: int, seed: int, steps: int) -> dict[str, ImageSet]:
+    """Return `count` images of each setting by its name, all from the same noise, by the sampler of the paper.
+
+    generator: trained on `concepts` of num_cases. steps: see TuningScale.
+    """
     names, images = generator.card["class_names"], {}
-    for name, setting in settings(num_cases).items():
+    for setting in dict.fromkeys(settings(num_cases, steps).values()):
         sampling = {"num_sampling_steps": setting.steps, "guidance_scale": float(setting.guidance)}
-        labels = np.full(count, names.index(setting.concept))
-        images[name] = generators.samples(generator.drawn_with(**sampling), labels, seed)
-    return images
+        other = generator.drawn_with(sampler="euler-ancestral", **sampling)
+        images[setting] = generators.samples(other, np.full(count, names.index(setting.concept)), seed)
+    return {name: images[setting] for name, setting in settings(num_cases, steps).items()}
 
 
 def z_scored(images: ImageSet) -> ImageSet:
@@ -80,6 +109,24 @@ def z_scored(images: ImageSet) -> ImageSet:
         images.groups,
         f"{images.name}, z-scored",
     )
+
+
+def beside_reported(results: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each setting: our distances to test and training images, mean ± sd over seeds, and the FID.
+
+    results: rows of `distances` with a column `seed`. Without a spread where there is one seed.
+    """
+    rows = []
+    for method, group in results.groupby("method", sort=False):
+        columns = {"to test ↓": "fd_shipped", "to train ↓": "fd_shipped_train", "precision ↑": "precision"}
+        found = {title: _mean_and_sd(group[column]) for title, column in columns.items()}
+        printed = reported_value("textual_inversion", method, "fid")
+        rows.append({"setting": method, **found, "paper FID": "" if np.isnan(printed) else f"{printed:.0f}"})
+    return pd.DataFrame(rows)
+
+
+def _mean_and_sd(values: pd.Series) -> str:
+    return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
 
 
 def distances(sources: Mapping[str, ImageSet], train: ImageSet, test: ImageSet, z_score: bool = False) -> pd.DataFrame:

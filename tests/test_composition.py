@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nbutils import composition, pipelines
-from nbutils.composition import box_masks, change_outside, gradual, rank_correlations, shares
+from nbutils.composition import box_masks, change_outside, rank_correlations, shares
 from nbutils.seeds import image_seeds
 
 
@@ -36,13 +36,62 @@ def test_ranks_say_whether_every_step_leads_towards_the_disease():
     assert rank_correlations(probabilities) == pytest.approx([0.9, -1, 0])
 
 
-def test_an_interpolation_is_gradual_on_average():
-    rising = np.linspace(0, 1, 5)[:, None] + np.zeros((5, 12))
-    found = gradual(rising + np.random.default_rng(0).normal(0, 0.2, rising.shape))
-    assert found["low"] < found["rho"] < found["high"]
-    assert found["rho"] > 0.5
-    assert found["p"] < 0.01
-    assert gradual(np.zeros((5, 4)))["p"] == 1.0
+def test_grades_have_a_row_for_each_noise(monkeypatch):
+    found = np.array([[0.1, 0.9], [0.2, 0.5], [0.3, 0.4], [0.6, 0.2], [0.9, 0.1]])
+    monkeypatch.setattr(composition.oracle, "probability", lambda images, modality, end: found)
+    table = composition.graded(np.zeros((5, 2, 1, 8, 8), np.uint8), "phantom:chest", "effusion", generator_seed=3)
+    assert table["seed"].tolist() == ["3-0", "3-1"]
+    assert table["rank_correlation"].tolist() == pytest.approx([1, -1])
+    assert table["at 25 %"].tolist() == [0.2, 0.5]
+
+
+def test_diseases_join_one_after_the_other():
+    asked = []
+
+    def compose(weights, seeds, guidance_scale):
+        asked.append((np.asarray(weights)[0].tolist(), guidance_scale, seeds))
+        return np.zeros((len(weights), 1, 4, 4), np.uint8)
+
+    generator = SimpleNamespace(card={"class_names": ["well", "a", "b", "c"]}, compose=compose)
+    found = composition.several(generator, "well", ["a", "b"], count=2, seed=1)
+    assert list(found) == ["well", "a", "a + b"]
+    assert [weights for weights, _, _ in asked] == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0.5, 0.5, 0]]
+    assert [guidance for _, guidance, _ in asked] == [None, None, 3.0]
+    assert asked[0][2] == asked[2][2]
+
+
+def test_masks_fill_whole_cells_of_the_latents():
+    masks = composition.all_masks(1, 64)
+    assert list(masks) == ["left, small", "right, small", "left, large", "right, large"]
+    for name, mask in masks.items():
+        cells = mask[0].reshape(8, 8, 8, 8).mean((1, 3))
+        assert set(np.unique(cells)) == {0, 1}, name
+        assert (mask[0][:, :32].sum() > mask[0][:, 32:].sum()) == name.startswith("left")
+
+
+def test_inpainting_is_measured_against_its_control(monkeypatch):
+    def inpaint(images, masks, labels, seeds):
+        return np.where(masks[:, None], np.uint8(50 * labels[0]), images)
+
+    monkeypatch.setattr(
+        composition.oracle, "probability", lambda images, modality, end: (images == 100).mean((1, 2, 3)) * 4
+    )
+    monkeypatch.setattr(pipelines, "reconstruct", lambda autoencoder, images: images + np.uint8(51))
+    generator = SimpleNamespace(
+        card={"class_names": ["well", "a", "b"]}, inpaint=inpaint, working_size=16, autoencoder=None
+    )
+    before = np.full((3, 1, 16, 16), 10, np.uint8)
+    table, drawn = composition.inpainting_measured(generator, "phantom:chest", before, "b", seed=4)
+    assert len(table) == 4 * 3 * 3
+    large = table[table["place"] == "left, large"].groupby("way")[["probability", "outside_change"]].mean()
+    assert large["probability"].to_dict() == {"inpainted": 1.0, "inpainted healthy": 0.0, "untouched": 0.0}
+    assert large["outside_change"].to_dict() == pytest.approx(
+        {"inpainted": 0, "inpainted healthy": 0, "untouched": 0.2}
+    )
+    assert (drawn["left, small"] == 100).sum() == 3 * 16
+    assert table["seed"].unique().tolist() == ["4-0", "4-1", "4-2"]
+    other, _ = composition.inpainting_measured(generator, "folder:x", before, "b", seed=4)
+    assert other["probability"].isna().all()
 
 
 def test_masks_are_squares_at_the_asked_place():
@@ -60,6 +109,6 @@ def test_only_what_is_outside_counts_and_the_autoencoder_is_the_measure(monkeypa
     monkeypatch.setattr(pipelines, "reconstruct", lambda autoencoder, images: images + np.uint8(3))
     generator = SimpleNamespace(working_size=8, autoencoder=None)
     found = change_outside(generator, before, after, masks)
-    assert found["inpainted"] == pytest.approx(80 / 48)
-    assert found["autoencoder"] == pytest.approx(3)
-    assert change_outside(generator, before, after, masks, border=1)["inpainted"] == 0
+    assert found["inpainted"].tolist() == pytest.approx([80 / 48 / 255])
+    assert found["autoencoder"].tolist() == pytest.approx([3 / 255])
+    assert change_outside(generator, before, after, masks, border=1)["inpainted"].tolist() == [0]

@@ -12,6 +12,7 @@ from nbutils.figures import (
     class_grid,
     embedding,
     embedding_panels,
+    image_rows,
     lines,
     score_bars,
     snapshots,
@@ -111,6 +112,14 @@ def test_snapshots_have_a_column_for_each_step_and_a_row_for_each_class():
     fig = snapshots(drawn, ["a", "b"])
     assert [ax.get_title() for ax in fig.axes] == ["0 steps", "300 steps", "", ""]
     assert [int(ax.images[0].get_array().max()) for ax in fig.axes] == [0, 255, 0, 255]
+
+
+def test_rows_of_images_repeat_no_titles():
+    image = np.zeros((3, 8, 8), np.uint8)
+    fig = image_rows({"a": {"x": image, "y": image}, "b": {"x": image, "y": image}, "c": {"z": image}})
+    assert [ax.get_title() for ax in fig.axes] == ["x", "y", "", "", "z", ""]
+    assert [len(ax.images) for ax in fig.axes] == [1, 1, 1, 1, 1, 0]
+    assert [ax.texts[0].get_text() for ax in fig.axes[::2]] == ["a", "b", "c"]
 
 
 def test_lines_show_the_mean_at_each_size():

@@ -12,8 +12,8 @@ import torch
 from conftest import make_blobs
 from safetensors.torch import load_file
 
-from nbutils import generators, paper_build
-from nbutils.artefacts import cache_folder, entry_name
+from nbutils import generators, paper_build, shipping
+from nbutils.artefacts import cache_folder, entry_name, find
 from nbutils.files import ROOT
 from nbutils.scales import SCALES
 from nbutils.seeds import derive_seed, image_seeds, seeded_normal
@@ -30,8 +30,11 @@ print(artefact.source, generator.log.resumed_from)
 """
 
 
+WITHOUT_PIPELINE = [name for name in generators.names() if name != "textual-inversion"]
+
+
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", generators.names())
+@pytest.mark.parametrize("name", WITHOUT_PIPELINE)
 def test_every_generator_builds_at_every_scale(name, scale):
     generator = generators.create(name, scale=scale)
     assert set(generator.scales) == set(SCALES)
@@ -43,10 +46,19 @@ def test_every_generator_builds_at_every_scale(name, scale):
         assert parameters * 2 <= 1.5e6  # float16 bytes of a shipped file
 
 
+@pytest.mark.parametrize("scale", ["smoke", "demo", "gpu"])
+def test_textual_inversion_builds_on_the_shipped_prior(scale):
+    generator = generators.create("textual-inversion", scale=scale)
+    method = generator.build(3, 1, generator.config.image_size)
+    width = generator.pipeline.text_encoder.config.hidden_size
+    found = [tuple(vectors.shape) for vectors in generator.sampling_network(method).vectors]
+    assert found == [(generator.config.num_vectors, width)] * 3
+
+
 def test_the_paper_scale_takes_a_step_or_says_why_not(monkeypatch, capsys):
     monkeypatch.setattr(paper_build, "available_memory", lambda: 0)
     table = paper_build.build_all()
-    assert table["network"].tolist() == [*generators.names(), "textual-inversion", "vgg16", "resnet18"]
+    assert table["network"].tolist() == [*WITHOUT_PIPELINE, "textual-inversion", "vgg16", "resnet18"]
     assert table["step"].str.startswith("meta device only: a step needs").all()
     assert len(capsys.readouterr().out.splitlines()) == len(table)
 
@@ -140,6 +152,21 @@ def test_only_phantoms_have_shipped_artefacts():
     assert cache_folder() != ROOT / "data" / "cache"
     with pytest.raises(ValueError, match="Only phantoms have shipped artefacts, 'folder:x' is none"):
         ship_all("folder:x")
+
+
+@pytest.mark.parametrize(
+    ("modality", "expected"),
+    [
+        ("prostate", ["all cases", "cases of Table 4", "few of them", "settings of Tables 1 to 3"]),
+        ("chest", ["all cases"]),
+        ("liver", [*generators.names(), "diffusion from the prior, 100 images"]),
+    ],
+)
+def test_what_the_notebooks_draw_of_a_phantom_is_shipped(modality, expected):
+    trainings = shipping.trainings(f"phantom:{modality}", seed=0)
+    assert list(trainings)[: len(expected)] == expected
+    found = {label: find("generator", generator.key(images)) for label, (generator, images) in trainings.items()}
+    assert [label for label, artefact in found.items() if artefact is None or artefact.source != "shipped"] == []
 
 
 def test_seeds_belong_to_their_purpose_and_noise_to_its_seed():

@@ -71,6 +71,8 @@ def test_a_wrong_value_stops_the_run_and_is_named(name, value, message):
         ({"num_generator_seeds": 0}, "num_generator_seeds must be a whole number from 1 to num_seeds"),
         ({"num_generator_seeds": "two"}, "num_generator_seeds must be a whole number"),
         ({"num_generator_seeds": 50}, "from 1 to num_seeds .*found 50"),
+        ({"num_images": 0}, "Parameter num_images must be a whole number from 1, or None, found 0"),
+        ({"num_cases": "all"}, "Parameter num_cases must be a whole number from 1, or None, found 'all'"),
     ],
 )
 def test_own_parameters_are_checked(own, message):

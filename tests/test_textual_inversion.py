@@ -24,12 +24,6 @@ from nbutils.seeds import derive_seed, image_seeds, seeded_normal
 WIDTH, SIZE = 16, 16
 
 
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    """Let the generator be made and loaded by its name, which waits for the prior that it needs."""
-    monkeypatch.setitem(generators._REGISTRY, "textual-inversion", "textual_inversion.TextualInversion")
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A pipeline of diffusers with random weights: 16 px, 8 x 8 latents of 4 channels, 77 tokens of width 16."""
@@ -61,10 +55,8 @@ def pipeline(folder):
 
 
 def make(folder, **changes):
-    settings = {"num_vectors": 3, "autoencoder": "", "num_steps": 4, "pipeline": f"folder:{folder}", **changes}
-    generator = generators.create("textual-inversion", "smoke", **settings)
-    generator.config = generator.config.__class__(**{**vars(generator.config), "autoencoder": None})
-    return generator
+    settings = {"num_vectors": 3, "num_steps": 4, "sampler": "euler-ancestral", "pipeline": f"folder:{folder}"}
+    return generators.create("textual-inversion", "smoke", **{**settings, "initial_scale": 1.0, **changes})
 
 
 @pytest.fixture
@@ -408,3 +400,36 @@ def test_the_same_embeddings_are_drawn_otherwise(folder, blobs, trained):
 
 def test_the_time_of_a_training_is_foretold(folder, blobs):
     assert make(folder).estimate_seconds(blobs, num_steps=1) > 0
+
+
+def test_long_vectors_learn_in_proportion(folder, blobs):
+    """Gradients of Adam's steps do not know their scale, so that all is as with short ones but forty times as long."""
+    methods = []
+    for scale in (1.0, 40.0):
+        generator = make(folder, initial_scale=scale)
+        generator.card = generator._new_card(blobs)
+        methods.append(generator.build(2, 1, SIZE))
+    short, long = (method.modules["generator"].vectors[0] for method in methods)
+    torch.testing.assert_close(long, 40 * short)
+    rates = [method.optimizers["generator"].param_groups[0]["lr"] for method in methods]
+    assert rates == [0.005, pytest.approx(0.2)]
+
+
+def test_small_images_have_an_autoencoder_of_their_own(folder, monkeypatch):
+    asked, small = [], object()
+    monkeypatch.setattr(ti, "_autoencoder", lambda name, checksum: asked.append(name) or small)
+    generator = make(folder)
+    for image_size, own in ((SIZE, False), (SIZE // 2 + 1, False), (SIZE // 2, True)):
+        generator.card = {"image_size": image_size}
+        assert (generator.autoencoder is small) == own, image_size
+    assert asked == ["prior-autoencoder-32"]
+
+
+def test_a_pipeline_that_was_first_used_for_drawing_can_be_trained_through(folder, blobs, trained, tmp_path):
+    trained.save(tmp_path / "saved")
+    copy = tmp_path / "pipeline"
+    shutil.copytree(folder, copy)
+    (copy / "scheduler" / "other.json").write_text("{}")  # another checksum, so that it is loaded anew
+    with torch.inference_mode():
+        make(copy).pipeline  # noqa: B018
+    assert make(copy).fit(blobs).num_steps == 4

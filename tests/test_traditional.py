@@ -6,7 +6,8 @@ import torch
 from conftest import make_blobs
 
 from nbutils.augmentation import Plain
-from nbutils.traditional import Traditional
+from nbutils.papers import reported
+from nbutils.traditional import Traditional, few_cases, table_arms
 
 STILL = {
     "flip": 0.0,
@@ -62,3 +63,22 @@ def test_the_key_holds_every_strength(blobs):
     policy = Traditional(blobs)
     assert {"policy": "Traditional", "pool": blobs.fingerprint()}.items() <= policy.key().items()
     assert all(Traditional(blobs, **{name: value}).key() != policy.key() for name, value in STILL.items())
+
+
+def test_few_cases_are_one_in_ten_of_each_class():
+    cases = make_blobs(80, 0)
+    few = few_cases(cases)
+    assert few.class_counts().tolist() == (cases.class_counts() // 10).tolist()
+    assert set(few.groups) < set(cases.groups)
+
+
+def test_table_4_has_the_rows_of_the_paper():
+    real, many = make_blobs(20, 0), [make_blobs(200, seed) for seed in (1, 2)]
+    arms = table_arms(real, *many)
+    assert set(arms) == set(reported("textual_inversion").query("item == 'Table 4'")["method"])
+    sizes = {name: len(arm.pool) for name, arm in arms.items()}
+    assert sizes == {
+        "real": 20, "synthetic x1": 20, "synthetic x10": 200, "real + synthetic x1": 40,
+        "real + synthetic x10": 220, "few-case x10": 200, "real + few-case x10": 220,
+    }  # fmt: skip
+    assert np.array_equal(arms["real + few-case x10"].pool.images[20:], many[1].images)

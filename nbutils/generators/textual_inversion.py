@@ -41,35 +41,45 @@ class TextualInversionConfig(GeneratorConfig):
 
     pipeline: a complete folder of diffusers' StableDiffusionPipeline, by a name that nbutils.weights knows: of a prior,
         of Stable Diffusion, "folder:PATH", or a hub id with its commit.
-    autoencoder: another one that shares the pipeline's latents, for images of another size, None = the pipeline's.
+    small_autoencoder: another one that shares the pipeline's latents, for images of at most half the size that the
+        pipeline's own takes, None = that one for all.
     num_vectors: that stand for one token, 1..75; a tuple gives each class its own number.
     initial_words, jitter: what the vectors are before training; see token_embeddings.initial_vectors.
-    learning_rate: of AdamW without weight decay, constant.
+    initial_scale: how many times as long as those of words they are; the learning rate grows in proportion. A text
+        encoder of two layers drowns vectors of the length of words in what it adds to them.
+    learning_rate: of AdamW without weight decay, constant, for vectors of the length of words.
     guidance_scale: of classifier-free guidance, 1 = none. sampler: a key of text_sampling.SAMPLERS.
     """
 
     pipeline: str = "prior-text-to-image"
-    autoencoder: str | None = None
+    small_autoencoder: str | None = None
     num_vectors: int | tuple[int, ...] = 64
     initial_words: str = "picture"
     jitter: float = 0.1
+    initial_scale: float = 1.0
     learning_rate: float = 0.005
     guidance_scale: float = 2.0
     sampler: str = "euler-ancestral"
     num_sampling_steps: int = 100
 
 
+_SMALL = {"small_autoencoder": "prior-autoencoder-32", "initial_scale": 40.0, "sampler": "dpm++"}
+"""Settings for the small prior; DPM-Solver++ needs ten steps where Euler ancestral needs 25."""
+
+
 @lru_cache(maxsize=1)
 def _pipeline(name: str, checksum: str) -> StableDiffusionPipeline:
     """Return the pipeline, loaded once for all generators on it; the checksum tells weights apart."""
     del checksum
-    return load_pipeline(weights.locate(name))
+    with torch.inference_mode(False):  # it may first be needed for drawing, and be trained through later
+        return load_pipeline(weights.locate(name))
 
 
 @lru_cache(maxsize=2)
 def _autoencoder(name: str, checksum: str) -> AutoencoderKL:
     del checksum
-    return load_autoencoder(weights.locate(name))
+    with torch.inference_mode(False):
+        return load_autoencoder(weights.locate(name))
 
 
 class TextualInversion(Generator):
@@ -83,19 +93,10 @@ class TextualInversion(Generator):
     name = "textual-inversion"
     scales: ClassVar = {
         "smoke": TextualInversionConfig(
-            image_size=16,
-            num_steps=3,
-            batch_size=2,
-            num_vectors=4,
-            num_sampling_steps=3,
-            autoencoder="prior-autoencoder-32",
+            **_SMALL, image_size=16, num_steps=3, batch_size=2, num_vectors=4, num_sampling_steps=3
         ),
-        "demo": TextualInversionConfig(
-            image_size=64, num_steps=1500, batch_size=16, num_vectors=64, num_sampling_steps=25
-        ),
-        "gpu": TextualInversionConfig(
-            image_size=64, num_steps=5000, batch_size=32, num_vectors=64, num_sampling_steps=50
-        ),
+        "demo": TextualInversionConfig(**_SMALL, image_size=64, num_steps=800, batch_size=16, num_sampling_steps=10),
+        "gpu": TextualInversionConfig(**_SMALL, image_size=64, num_steps=5000, batch_size=32, num_sampling_steps=25),
         "paper": TextualInversionConfig(
             image_size=512,
             num_steps=50_000,
@@ -113,8 +114,10 @@ class TextualInversion(Generator):
     @property
     def autoencoder(self) -> AutoencoderKL:
         """The frozen autoencoder that turns images into the pipeline's latents."""
-        name = self.config.autoencoder
-        return self.pipeline.vae if name is None else _autoencoder(name, weights.checksum(name))
+        name = self.config.small_autoencoder
+        if name is None or 2 * self.card["image_size"] > self._pixels(self.pipeline.vae):
+            return self.pipeline.vae
+        return _autoencoder(name, weights.checksum(name))
 
     @property
     def embeddings(self) -> dict[str, TokenEmbedding]:
@@ -142,7 +145,7 @@ class TextualInversion(Generator):
         return {**super().key(images), "pretrained": {name: weights.checksum(name) for name in self.pretrained()}}
 
     def pretrained(self) -> list[str]:
-        return [name for name in (self.config.pipeline, self.config.autoencoder) if name is not None]
+        return [name for name in (self.config.pipeline, self.config.small_autoencoder) if name is not None]
 
     def build(self, num_classes: int, channels: int, image_size: int) -> TextualInversionMethod:
         """Return the classes' initial vectors with their optimiser and training step.
@@ -157,10 +160,10 @@ class TextualInversion(Generator):
         start = [derive_seed(self.seed, self.name, "vectors", concept) for concept in range(num_classes)]
         networks, words = (pipeline.tokenizer, pipeline.text_encoder), config.initial_words
         vectors = [
-            initial_vectors(*networks, words, count, config.jitter, seed)
+            config.initial_scale * initial_vectors(*networks, words, count, config.jitter, seed)
             for count, seed in zip(counts, start, strict=True)
         ]
-        return TextualInversionMethod(pipeline, Embeddings(vectors), config.learning_rate)
+        return TextualInversionMethod(pipeline, Embeddings(vectors), config.initial_scale * config.learning_rate)
 
     def _batches(self, method: Method, images: ImageSet, part: int) -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
         """Return batches of all classes side by side; the images are encoded once, here."""
@@ -174,7 +177,11 @@ class TextualInversion(Generator):
     @property
     def working_size(self) -> int:
         """Pixels at which the autoencoder gives latents of the network's size; images are resized to it and back."""
-        halvings = len(self.autoencoder.config.block_out_channels) - 1
+        return self._pixels(self.autoencoder)
+
+    def _pixels(self, autoencoder: AutoencoderKL) -> int:
+        """Return the pixels of images whose latents by this autoencoder have the network's size."""
+        halvings = len(autoencoder.config.block_out_channels) - 1
         return self.pipeline.unet.config.sample_size * 2**halvings
 
     def _moments(self, images: np.ndarray) -> Tensor:
