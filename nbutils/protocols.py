@@ -94,7 +94,15 @@ _DE_WILDE = ClassifierConfig(
 _SMALLER = replace(_DE_WILDE, initial_weights="prior", input_size=None)
 _TEXTUAL_INVERSION = {
     "smoke": replace(_GENMIX["smoke"], epoch_steps=4, selection="auc"),
-    "demo": replace(_SMALLER, network="test_byobnet", num_epochs=20, patience=20, learning_rate=1e-3, epoch_steps=30),
+    "demo": replace(
+        _SMALLER,
+        network="test_byobnet",
+        num_epochs=12,
+        patience=12,
+        learning_rate=1e-3,
+        input_size=32,
+        epoch_steps=30,
+    ),
     "gpu": replace(_SMALLER, num_epochs=50, patience=50),
     "paper": _DE_WILDE,
 }
