@@ -16,7 +16,16 @@ from pathlib import Path
 from nbutils.dataset_names import folder_name
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
-EVIDENCE = ["02_prior_or_scratch", "30_genmix_classification", "31_genmix_tsne"]
+SEEDS = "-p num_seeds 12 -p num_generator_seeds 3"
+EVIDENCE = {
+    "02_prior_or_scratch": SEEDS,
+    "30_genmix_classification": SEEDS,
+    "31_genmix_tsne": SEEDS,
+    "40_ti_tuning": "-p num_seeds 6",
+    "41_ti_classification": f"{SEEDS} -p num_cases 200",
+    "42_ti_composition": "-p num_seeds 3 -p num_images 64",
+    "43_ti_inpainting": "-p num_seeds 3 -p num_images 64",
+}
 
 
 def asked(name, default):
@@ -75,9 +84,11 @@ rule evidence_run:
         CODE,
     output:
         touch("runs/done/{notebook}-evidence"),
+    params:
+        seeds=lambda wildcards: EVIDENCE[wildcards.notebook],
     threads: 2
     shell:
-        RUN + "-p scale demo -p num_seeds 12 -p num_generator_seeds 3 -p output_dir figures/{wildcards.notebook}/evidence"
+        RUN + "-p scale demo {params.seeds} -p output_dir figures/{wildcards.notebook}/evidence"
 
 
 rule matrix_run:
