@@ -104,7 +104,8 @@ class TrainedArms:
             )
             for job in missing
         )
-        with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1):
+        # Large arrays are shared as copies on write: torch warns of read-only ones.
+        with parallel_config("loky", n_jobs=workers, inner_max_num_threads=1, mmap_mode="c"):
             done = Parallel(return_as="generator_unordered")(calls)
             for _ in progress(done, description="classifiers", total=len(missing), unit="classifier"):
                 pass

@@ -28,7 +28,7 @@ def frechet_distance(generated: np.ndarray, real: np.ndarray) -> float:
     shift = (generated.mean(dim=0) - real.mean(dim=0)).square().sum()
     ours, theirs = _covariance_factor(generated), _covariance_factor(real)
     overlap = torch.linalg.svdvals(ours @ theirs.T).sum()
-    return float(shift + ours.square().sum() + theirs.square().sum() - 2 * overlap)
+    return max(0.0, float(shift + ours.square().sum() + theirs.square().sum() - 2 * overlap))
 
 
 def _covariance_factor(features: Tensor) -> Tensor:
