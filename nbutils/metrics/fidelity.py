@@ -18,9 +18,9 @@ BLOCK = 512  # rows of a kernel matrix held at once
 def frechet_distance(generated: np.ndarray, real: np.ndarray) -> float:
     """Return the squared Fréchet distance of two Gaussians with the sets' means and (unbiased) covariances.
 
-    generated: (N, D) float, real: (M, D) float, N and M at least 2. 0 = the same mean and covariance, up to rounding of
-    either sign. Computed in float64 without a matrix root: the trace of the root of S₁ S₂ is the nuclear norm of A₁ A₂ᵀ
-    for any A with Aᵀ A = S, and A needs no more than min(N, D) rows. Source: Heusel et al. 2017, Eq. 6.
+    generated: (N, D) float, real: (M, D) float, N and M at least 2. 0 = the same mean and covariance. Computed in
+    float64 without a matrix root: the trace of the root of S₁ S₂ is the nuclear norm of A₁ A₂ᵀ for any A with
+    Aᵀ A = S, and A needs no more than min(N, D) rows. Source: Heusel et al. 2017, Eq. 6.
 
     Raises ValueError for too few images, different feature sizes, or features that are not finite.
     """
