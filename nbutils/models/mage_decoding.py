@@ -1,0 +1,82 @@
+"""Iterative decoding of MAGE (MaskGIT): from hidden codes to an image's, the surest first."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nbutils.models.adapter import Adapters
+from nbutils.models.mage import MAGE
+
+
+def hidden_counts(length: int, num_steps: int) -> list[int]:
+    """Return how many codes are still hidden after each step: a cosine, at least one, one fewer each step; last 0."""
+    counts, unknown = [], length
+    for step in range(1, num_steps):
+        unknown = max(1, min(math.floor(length * math.cos(math.pi / 2 * step / num_steps)), unknown - 1))
+        counts.append(unknown)
+    return [*counts, 0]
+
+
+def decode_iteratively(
+    model: MAGE,
+    seeds: Sequence[int],
+    num_steps: int = 20,
+    temperature: float = 6.0,
+    adapters: Adapters | None = None,
+    classes: Tensor | None = None,
+) -> Tensor:
+    """Draw the codes (B, N) int64 of images, image i from seeds[i] alone; classes: (B,) int64, see MAGE.
+
+    Each step draws the hidden codes from their distributions and keeps the surest: by log-probability plus Gumbel noise
+    whose temperature falls to zero. Left out is what nothing depends on: the first step is computed once for all images
+    of a class, the last encoder block runs at known places, the last decoder block and the predictor at hidden ones.
+    Source: MAGE's published generation, with steps and temperature of its README.
+    """
+    config, device = model.config, model.decoder_pos_embed_learned.device
+    tokens = torch.full((len(seeds), config.length), config.mask_word, device=device)
+    random = [np.random.default_rng(seed) for seed in seeds]
+    for step, still_hidden in enumerate(hidden_counts(config.length, num_steps)):
+        hidden = tokens == config.mask_word
+        places = hidden.nonzero()[:, 1].unflatten(0, (len(tokens), -1))  # (B, U): as many for every image
+        log_p = _log_probabilities(model, tokens, hidden, places, adapters, classes)
+        uniform = np.stack([one.random((2, places.shape[1])) for one in random])
+        uniform = torch.from_numpy(uniform).float().to(device)
+        drawn, sureness = _draw(log_p, uniform[:, 0])
+        falling = temperature * (1 - (step + 1) / num_steps)
+        sureness = sureness - falling * (-uniform[:, 1].clamp(1e-20, 1 - 1e-7).log()).log()
+        kept = sureness.argsort(1)[:, still_hidden:]  # the least sure are hidden again
+        tokens = tokens.scatter(1, places.gather(1, kept), drawn.gather(1, kept))
+    return tokens
+
+
+def _log_probabilities(
+    model: MAGE, tokens: Tensor, hidden: Tensor, places: Tensor, adapters: Adapters | None, classes: Tensor | None
+) -> Tensor:
+    """Return the log-probabilities (B, U, codes) of the hidden codes at `places` (B, U)."""
+    if hidden.all():  # nothing is known: images of one class are all alike
+        alike = torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device) if classes is None else classes
+        kinds, which = alike.unique(return_inverse=True)
+        count = slice(0, len(kinds))
+        own = None if classes is None else kinds
+        return _forward(model, tokens[count], hidden[count], places[count], adapters, own)[which]
+    return _forward(model, tokens, hidden, places, adapters, classes)
+
+
+def _forward(
+    model: MAGE, tokens: Tensor, hidden: Tensor, places: Tensor, adapters: Adapters | None, classes: Tensor | None
+) -> Tensor:
+    known = (~hidden).nonzero()[:, 1].unflatten(0, (len(tokens), -1)) + 1 if not hidden.all() else places[:, :0]
+    slot_and_known = torch.cat([known.new_zeros(len(tokens), 1), known], 1)
+    features = model.encoded(tokens, None, adapters, classes, wanted=slot_and_known)
+    decoded = model.decoded(features, hidden, known, adapters, classes, wanted=places)
+    return model.predicted(decoded).float().log_softmax(-1)
+
+
+def _draw(log_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw a code for each place by a uniform number (B, U); return it with its log-probability."""
+    cumulated = log_p.exp().cumsum(-1)
+    drawn = (cumulated < (uniform * cumulated[..., -1])[..., None]).sum(-1).clamp(max=log_p.shape[-1] - 1)
+    return drawn, log_p.gather(-1, drawn[..., None])[..., 0]
