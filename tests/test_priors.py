@@ -13,7 +13,7 @@ from nbutils.artefacts import cache_folder
 from nbutils.files import read_json
 from nbutils.priors import autoencoder as kl
 from nbutils.priors import backbone as reading
-from nbutils.priors import text, text_to_image
+from nbutils.priors import rebuilding, text, text_to_image, vqgan
 
 SMALL = {"num_images": 48, "num_steps": 6, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 1}
 
@@ -43,6 +43,12 @@ def toy_autoencoder(aligned_with=None, **changes):
     return priors.Autoencoder("autoencoder", priors.AutoencoderRecipe(**SMALL | widths | changes), needs)
 
 
+def toy_vqgan():
+    sizes = {"image_size": 16, "channels": 8, "multipliers": (1, 2), "code_dim": 4, "num_codes": 16, "norm_groups": 4}
+    late = {"adversarial_from": 0.5, "discriminator_warmup": 1, "revived_after": 2}
+    return priors.VQGANPrior("vqgan", priors.VQGANRecipe(**SMALL | sizes | late), {"backbone": toy_backbone()})
+
+
 def toy_text_to_image():
     sizes = {"widths": (16, 16), "head_channels": 8, "text_width": 16, "text_layers": 1, "text_heads": 2}
     recipe = priors.TextToImageRecipe(**SMALL, **sizes, norm_groups=8)
@@ -53,7 +59,7 @@ def toy_diffusion():
     return priors.PixelDiffusion("diffusion", priors.PixelDiffusionRecipe(**SMALL, scale="smoke"))
 
 
-@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_text_to_image, toy_diffusion])
+@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_vqgan, toy_text_to_image, toy_diffusion])
 def test_weights_are_half_precision_with_a_card_of_recipe_and_cost(make):
     prior = make()
     card = read_json(prior.folder() / weights.PRIOR_CARD)
@@ -66,7 +72,7 @@ def test_weights_are_half_precision_with_a_card_of_recipe_and_cost(make):
     assert not list(prior.folder().rglob("*.pt"))
 
 
-@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_text_to_image, toy_diffusion])
+@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_vqgan, toy_text_to_image, toy_diffusion])
 def test_an_interrupted_training_ends_in_the_same_weights(make, tmp_path, monkeypatch):
     monkeypatch.setattr("nbutils.training.CHECKPOINT_SECONDS", -1.0)
     undisturbed = make().folder()
@@ -103,7 +109,7 @@ def _method_of(make, folder):
 
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (reading, kl, text_to_image):
+        for module in (reading, kl, vqgan, text_to_image):
             patch.setattr(module, "train", spy)
         patch.setattr("nbutils.generators.base.train", spy)
         with pytest.raises(KeyboardInterrupt):
@@ -173,7 +179,7 @@ def test_latents_have_unit_variance_at_the_scale_of_the_config():
 def test_the_perceptual_distance_is_zero_for_equal_images_and_grows():
     network = backbone.load_backbone(toy_backbone().folder())
     images = torch.rand(4, 3, 32, 32) * 2 - 1
-    distances = [float(kl.perceptual_distance(network, images, images + by)) for by in (0.0, 0.1, 1.0)]
+    distances = [float(rebuilding.perceptual_distance(network, images, images + by)) for by in (0.0, 0.1, 1.0)]
     assert distances[0] == pytest.approx(0, abs=1e-6)
     assert distances[0] < distances[1] < distances[2]
 
@@ -279,6 +285,29 @@ def test_from_the_discriminator_on_the_autoencoder_learns_slower():
         method.step(step, images)
         rates.append([method.optimizers[name].param_groups[0]["lr"] for name in ("autoencoder", "discriminator")])
     assert rates == [[1e-3, 1e-3], [1e-5, 1e-3]]
+
+
+def test_the_corpus_is_kept_as_codes():
+    prior = toy_vqgan()
+    codes, network = prior.tokens(5), prior.load()
+    assert codes.shape == (5, 64)
+    assert codes.dtype == np.int16
+    images = torch.from_numpy(corpus.render(5, 16).images)
+    assert np.array_equal(codes, network.encode(images / 255).numpy())
+
+
+def test_codes_that_nothing_chooses_become_vectors_of_the_batch():
+    network = backbone.load_backbone(toy_backbone().folder())
+    method = vqgan.VQGANMethod(toy_vqgan().recipe, network)
+    tokenizer = method.modules["autoencoder"]
+    with torch.no_grad():
+        tokenizer.codebook.copy_(100 + torch.arange(16.0)[:, None].expand(-1, 4))
+        tokenizer.codebook[3] = 0  # so near to all vectors that nothing else is chosen
+    images = torch.rand(4, 3, 16, 16) * 2 - 1
+    perplexities = [float(method.step(step, images)["perplexity"]) for step in range(3)]
+    assert perplexities[0] == pytest.approx(1)
+    assert perplexities[2] > 2
+    assert (tokenizer.codebook < 50).all(1).sum() > 8
 
 
 def test_what_the_autoencoder_rebuilds_does_not_depend_on_the_batch():

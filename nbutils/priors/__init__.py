@@ -11,6 +11,7 @@ from nbutils.priors.backbone import Backbone, BackboneRecipe
 from nbutils.priors.base import Prior
 from nbutils.priors.pixel_diffusion import PixelDiffusion, PixelDiffusionRecipe
 from nbutils.priors.text_to_image import TextToImage, TextToImageRecipe
+from nbutils.priors.vqgan import VQGANPrior, VQGANRecipe
 from nbutils.scales import choose
 
 _BACKBONE = Backbone(
@@ -41,6 +42,11 @@ _TEXT_TO_IMAGE = TextToImage(
     replace(_TEXT_TO_IMAGE_RECIPE, num_steps=10_000, cooldown=0.4),
     {"autoencoder": _AUTOENCODER_64, "start": _TEXT_TO_IMAGE_START},
 )
+_VQGAN = VQGANPrior(
+    "vqgan",
+    VQGANRecipe(num_images=100_000, num_steps=8_000, batch_size=32, learning_rate=1e-3, cooldown=0.35),
+    {"backbone": _BACKBONE},
+)
 _DIFFUSION = PixelDiffusion(
     "diffusion", PixelDiffusionRecipe(num_images=100_000, num_steps=12_000, batch_size=32, learning_rate=2e-3)
 )
@@ -68,7 +74,7 @@ _DIFFUSION_GPU = PixelDiffusion(
         ema_decay=0.9995,
     ),
 )
-_SMALL = (_BACKBONE, _AUTOENCODER_64, _AUTOENCODER_32, _DIFFUSION, _TEXT_TO_IMAGE)
+_SMALL = (_BACKBONE, _AUTOENCODER_64, _AUTOENCODER_32, _DIFFUSION, _TEXT_TO_IMAGE, _VQGAN)
 _GPU = (_BACKBONE_GPU, _DIFFUSION_GPU)  # for scale "gpu": too large to be shipped, trained where they are needed
 _PRIORS = {prior.name: prior for prior in (*_SMALL, *_GPU)}
 
