@@ -16,7 +16,7 @@ from nbutils.models import mage_layout
 from nbutils.models.adapter import Adapters, ClassTokenQuantizer
 from nbutils.models.mage import MAGE, MageConfig, from_official
 from nbutils.models.mage_decoding import decode_iteratively, hidden_counts
-from nbutils.models.mage_loss import draw_masking, reconstruction_loss, share_of_uniform
+from nbutils.models.mage_loss import draw_masking, draw_share, reconstruction_loss
 from nbutils.models.vqgan import VQGAN, VQGANConfig
 
 TOKENIZER = VQGANConfig(channels=8, multipliers=(1, 2), num_blocks=1, code_dim=6, num_codes=12, norm_groups=4)
@@ -107,7 +107,7 @@ def test_results_at_some_places_are_those_of_all(network):
 
 
 def test_dropped_codes_reach_nothing_and_positions_stay(network):
-    masking = draw_masking(3, 16, torch.Generator().manual_seed(1))
+    masking = draw_masking(3, 16, 0.7, torch.Generator().manual_seed(1))
     tokens = torch.randint(0, 12, (3, 16))
     dropped = torch.ones(3, 17, dtype=torch.bool).scatter(1, masking.kept, False)[:, 1:]
     other = torch.where(dropped, (tokens + 5) % 12, tokens)
@@ -121,7 +121,7 @@ def test_dropped_codes_reach_nothing_and_positions_stay(network):
 
 def test_masking_hides_one_share_and_drops_half():
     generator = torch.Generator().manual_seed(0)
-    drawn = [draw_masking(2, 256, generator) for _ in range(400)]
+    drawn = [draw_masking(2, 256, draw_share(generator), generator) for _ in range(400)]
     counts = np.array([masking.hidden.sum(1).tolist() for masking in drawn])
     assert (counts[:, 0] == counts[:, 1]).all()
     assert all(masking.kept.shape == (2, 128) for masking in drawn)
@@ -133,10 +133,10 @@ def test_masking_hides_one_share_and_drops_half():
 
 
 def test_the_share_of_hidden_codes_is_a_cut_normal():
-    shares = [share_of_uniform(u) for u in np.linspace(0.001, 0.999, 500)]
-    assert 0.5 <= min(shares) < max(shares) <= 1.0
-    expected = stats.truncnorm.mean((0.5 - 0.55) / 0.25, (1 - 0.55) / 0.25, 0.55, 0.25)
-    assert np.mean(shares) == pytest.approx(expected, abs=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    shares = [draw_share(generator) for _ in range(1000)]
+    cut = stats.truncnorm((0.5 - 0.55) / 0.25, (1 - 0.55) / 0.25, 0.55, 0.25)
+    assert stats.kstest(shares, cut.cdf).pvalue > 0.01
 
 
 def test_the_loss_smooths_labels_over_codes_alone():

@@ -13,7 +13,7 @@ from nbutils.artefacts import cache_folder
 from nbutils.files import read_json
 from nbutils.priors import autoencoder as kl
 from nbutils.priors import backbone as reading
-from nbutils.priors import rebuilding, text, text_to_image, vqgan
+from nbutils.priors import mage, rebuilding, text, text_to_image, vqgan
 
 SMALL = {"num_images": 48, "num_steps": 6, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 1}
 
@@ -49,6 +49,11 @@ def toy_vqgan():
     return priors.VQGANPrior("vqgan", priors.VQGANRecipe(**SMALL | sizes | late), {"backbone": toy_backbone()})
 
 
+def toy_mage():
+    sizes = {"num_classes": 2, "width": 16, "depth": 2, "heads": 2, "decoder_depth": 1, "decoder_heads": 2}
+    return priors.MagePrior("mage", priors.MageRecipe(**SMALL, **sizes), {"vqgan": toy_vqgan()})
+
+
 def toy_text_to_image():
     sizes = {"widths": (16, 16), "head_channels": 8, "text_width": 16, "text_layers": 1, "text_heads": 2}
     recipe = priors.TextToImageRecipe(**SMALL, **sizes, norm_groups=8)
@@ -59,7 +64,7 @@ def toy_diffusion():
     return priors.PixelDiffusion("diffusion", priors.PixelDiffusionRecipe(**SMALL, scale="smoke"))
 
 
-@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_vqgan, toy_text_to_image, toy_diffusion])
+@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_vqgan, toy_mage, toy_text_to_image, toy_diffusion])
 def test_weights_are_half_precision_with_a_card_of_recipe_and_cost(make):
     prior = make()
     card = read_json(prior.folder() / weights.PRIOR_CARD)
@@ -72,7 +77,7 @@ def test_weights_are_half_precision_with_a_card_of_recipe_and_cost(make):
     assert not list(prior.folder().rglob("*.pt"))
 
 
-@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_vqgan, toy_text_to_image, toy_diffusion])
+@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_vqgan, toy_mage, toy_text_to_image, toy_diffusion])
 def test_an_interrupted_training_ends_in_the_same_weights(make, tmp_path, monkeypatch):
     monkeypatch.setattr("nbutils.training.CHECKPOINT_SECONDS", -1.0)
     undisturbed = make().folder()
@@ -109,7 +114,7 @@ def _method_of(make, folder):
 
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (reading, kl, vqgan, text_to_image):
+        for module in (reading, kl, vqgan, mage, text_to_image):
             patch.setattr(module, "train", spy)
         patch.setattr("nbutils.generators.base.train", spy)
         with pytest.raises(KeyboardInterrupt):
@@ -294,6 +299,19 @@ def test_the_corpus_is_kept_as_codes():
     assert codes.dtype == np.int16
     images = torch.from_numpy(corpus.render(5, 16).images)
     assert np.array_equal(codes, network.encode(images / 255).numpy())
+
+
+def test_mage_learns_the_codes_alone_and_keeps_its_tokenizer():
+    prior = toy_mage()
+    network, tokenizer = prior.load(), toy_vqgan().load()
+    for name, value in tokenizer.state_dict().items():
+        assert torch.equal(network.vqgan.state_dict()[name], value), name
+    start = prior._new_network().state_dict()
+    moved = {name for name, value in network.state_dict().items() if not torch.equal(value, start[name].half().float())}
+    assert "blocks.0.attn.qkv.weight" in moved
+    assert not any(name.startswith("vqgan.") for name in moved)
+    images = torch.from_numpy(corpus.render(2, 16).images) / 255
+    assert network.logits(network.encode(images)).shape == (2, 64, 16)
 
 
 def test_codes_that_nothing_chooses_become_vectors_of_the_batch():

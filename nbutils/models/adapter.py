@@ -51,6 +51,7 @@ class Adapters(nn.Module):
         placement: str = "both",
     ):
         super().__init__()
+        self.num_classes = num_classes
         make = (num_classes, width, bottleneck, scale, dropout)
         self.parts = nn.ModuleDict(
             {

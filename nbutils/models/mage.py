@@ -85,8 +85,8 @@ class Predictor(nn.Module):
 class MAGE(nn.Module):
     """The transformer with its tokenizer, with parameters named as in the published file.
 
-    Methods take codes (B, N) int64, some of which are config.mask_word. adapters: of which a class each image has
-    is `classes` (B,) int64, None = without.
+    Methods take codes (B, N) int64, some of which are config.mask_word. adapters: what is added to the blocks, for each
+    image those of its class in `classes` (B,) int64; None = nothing.
     """
 
     def __init__(self, config: MageConfig):
@@ -126,14 +126,17 @@ class MAGE(nn.Module):
         adapters: Adapters | None = None,
         classes: Tensor | None = None,
         wanted: Tensor | None = None,
+        class_words: Tensor | None = None,
     ) -> Tensor:
         """Return the encoder's features of the class slot (first) and of the codes.
 
         kept: places (B, K) int64 in 1..N that the encoder is given; None = all. wanted: those of the given rows whose
-        features are needed (B, W), None = all of them.
+        features are needed (B, W), None = all of them. class_words: (B,) int64, counted from the first class word;
+        None = the one that the published network always has.
         """
         batch, length = token_ids.shape
-        slot = token_ids.new_full((batch, 1), self.config.num_codes + self.config.class_word)
+        own = token_ids.new_full((batch,), self.config.class_word) if class_words is None else class_words
+        slot = (self.config.num_codes + own)[:, None]
         words, places = torch.cat([slot, token_ids], 1), all_places(batch, length + 1, token_ids.device)
         if kept is not None:
             places = torch.cat([places[:, :1], kept], 1)

@@ -22,19 +22,19 @@ class Masking:
     kept: Tensor
 
 
-def share_of_uniform(uniform: float) -> float:
-    """Return the share of hidden codes for a uniform number 0..1."""
+def draw_share(generator: torch.Generator) -> float:
+    """Return the share of hidden codes of a batch, 0.5..1."""
+    uniform = float(torch.rand((), generator=generator))
     low, high = ((bound - MEAN) / SPREAD for bound in (LOWEST, HIGHEST))
     return float(stats.truncnorm.ppf(uniform, low, high, loc=MEAN, scale=SPREAD))
 
 
-def draw_masking(batch: int, length: int, generator: torch.Generator) -> Masking:
-    """Hide a share of the codes, one for the batch, and drop the lowest share of all from the encoder's input.
+def draw_masking(batch: int, length: int, share: float, generator: torch.Generator) -> Masking:
+    """Hide a share of the codes, and drop the lowest share that there may be from the encoder's input.
 
     The dropped are always among the hidden, and as many in every batch; the encoder sees the other hidden ones as mask
     words. Source: MAGE's published code.
     """
-    share = share_of_uniform(float(torch.rand((), generator=generator)))
     order = torch.rand((batch, length), generator=generator).argsort(1)
     dropped, hidden = math.ceil(length * LOWEST), math.ceil(length * share)
     mask = torch.zeros(batch, length, dtype=torch.bool).scatter(1, order[:, :hidden], True)

@@ -9,6 +9,7 @@ from nbutils.files import read_json
 from nbutils.priors.autoencoder import Autoencoder, AutoencoderRecipe
 from nbutils.priors.backbone import Backbone, BackboneRecipe
 from nbutils.priors.base import Prior
+from nbutils.priors.mage import MagePrior, MageRecipe
 from nbutils.priors.pixel_diffusion import PixelDiffusion, PixelDiffusionRecipe
 from nbutils.priors.text_to_image import TextToImage, TextToImageRecipe
 from nbutils.priors.vqgan import VQGANPrior, VQGANRecipe
@@ -47,6 +48,9 @@ _VQGAN = VQGANPrior(
     VQGANRecipe(num_images=100_000, num_steps=8_000, batch_size=32, learning_rate=1e-3, cooldown=0.35),
     {"backbone": _BACKBONE},
 )
+_MAGE = MagePrior(
+    "mage", MageRecipe(num_images=100_000, num_steps=12_000, batch_size=64, learning_rate=1e-3), {"vqgan": _VQGAN}
+)
 _DIFFUSION = PixelDiffusion(
     "diffusion", PixelDiffusionRecipe(num_images=100_000, num_steps=12_000, batch_size=32, learning_rate=2e-3)
 )
@@ -74,7 +78,7 @@ _DIFFUSION_GPU = PixelDiffusion(
         ema_decay=0.9995,
     ),
 )
-_SMALL = (_BACKBONE, _AUTOENCODER_64, _AUTOENCODER_32, _DIFFUSION, _TEXT_TO_IMAGE, _VQGAN)
+_SMALL = (_BACKBONE, _AUTOENCODER_64, _AUTOENCODER_32, _DIFFUSION, _TEXT_TO_IMAGE, _VQGAN, _MAGE)
 _GPU = (_BACKBONE_GPU, _DIFFUSION_GPU)  # for scale "gpu": too large to be shipped, trained where they are needed
 _PRIORS = {prior.name: prior for prior in (*_SMALL, *_GPU)}
 
