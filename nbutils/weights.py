@@ -56,6 +56,7 @@ PRETRAINED = {
     "prior-autoencoder-32": Pretrained("autoencoder-32/vae", TRAIN + "autoencoder-32"),
     "prior-autoencoder-64": Pretrained("autoencoder-64/vae", TRAIN + "autoencoder-64"),
     "prior-text-to-image": Pretrained("text-to-image/pipeline", TRAIN + "text-to-image"),
+    "prior-mage": Pretrained("mage/network", TRAIN + "mage"),
     "adm-imagenet-256": Pretrained(
         "256x256_diffusion.pt", 'openai/guided-diffusion on GitHub, README, "Download pre-trained models"'
     ),

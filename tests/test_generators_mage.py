@@ -1,13 +1,21 @@
-"""nbutils.generators.mage_training: what is trained, and that classes side by side do not meet."""
+"""nbutils.generators.mage and its training: what is trained, that classes side by side do not meet, what is drawn."""
 
+import shutil
+
+import numpy as np
 import pytest
 import torch
+from conftest import make_blobs
 from test_models_mage import CONFIG
 from torch import nn
 
+from nbutils import generators, training
+from nbutils.generators import mage_weights
 from nbutils.generators.mage_training import Additions, MageMethod, code_batches
+from nbutils.generators.mage_weights import load_mage, save_mage
 from nbutils.models.adapter import Adapters, ClassTokenQuantizer
 from nbutils.models.mage import MAGE
+from nbutils.models.mage_decoding import decode_iteratively
 
 
 def codes_of(count, seed):
@@ -100,3 +108,119 @@ def test_classes_may_be_told_by_the_word_of_the_slot():
     assert moved[12:14].all(), "the words of both classes"
     assert not moved[14]
     assert "generator" in method.averages
+
+
+NAMES = {"mage": "MageFineTuned", "mage-adapter": "MageAdapter", "mage-adapter-vq": "MageAdapterVQ"}
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """Let the generators be made and loaded by their names, which waits for the prior that they need."""
+    for name, found in NAMES.items():
+        monkeypatch.setitem(generators._REGISTRY, name, f"mage.{found}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A network with random weights for images of 8 px."""
+    torch.manual_seed(0)
+    network = MAGE(CONFIG)
+    nn.init.normal_(network.vqgan.codebook)
+    path = tmp_path_factory.mktemp("mage")
+    save_mage(network, path)
+    return path
+
+
+def make(folder, name, **changes):
+    settings = {"num_steps": 4, "batch_size": 3, "num_class_codes": 3, **changes}
+    return generators.create(name, "smoke", network=f"folder:{folder}", **settings)
+
+
+@pytest.fixture
+def blobs():
+    return make_blobs(12, 0, image_size=16)
+
+
+def test_a_saved_network_is_the_same_in_half_precision(folder):
+    network = load_mage(folder)
+    assert network.config == CONFIG
+    torch.manual_seed(0)
+    expected = MAGE(CONFIG).token_emb.word_embeddings.weight
+    assert torch.equal(network.token_emb.word_embeddings.weight, expected.half().float())
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_a_published_file_is_read_from_its_key(tmp_path, monkeypatch):
+    state = {"a": torch.ones(1)}
+    torch.save({"model": state}, tmp_path / "mage.pth")
+    monkeypatch.setattr(mage_weights, "from_official", lambda found: MAGE(CONFIG) if set(found) == {"a"} else None)
+    assert load_mage(tmp_path / "mage.pth").config == CONFIG
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_saved_draws_the_same_each_image_from_its_own_seed(folder, blobs, name, tmp_path):
+    generator = make(folder, name)
+    generator.fit(blobs)
+    generator.save(tmp_path)
+    drawn = generators.load(tmp_path).sample([0, 1, 1], seed=3).images
+    assert drawn.shape == (3, 1, 16, 16)
+    assert np.array_equal(drawn, generator.sample([0, 1, 1], seed=3).images)
+    assert np.array_equal(drawn[:1], generator.sample([0], seed=3).images)
+    assert generator.cost()["images_seen"] == 12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupted_training_ends_in_the_same_weights(folder, blobs, name, tmp_path, monkeypatch):
+    undisturbed, step = make(folder, name), MageMethod.step
+    undisturbed.fit(blobs)
+
+    def killed(self, number, *batch):
+        if number == 3:
+            raise KeyboardInterrupt
+        return step(self, number, *batch)
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(MageMethod, "step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make(folder, name).fit(blobs, tmp_path)
+    monkeypatch.setattr(MageMethod, "step", step)
+    resumed = make(folder, name)
+    assert resumed.fit(blobs, tmp_path).resumed_from == 3
+    assert resumed.weights_hash() == undisturbed.weights_hash()
+
+
+def test_before_training_adapters_draw_what_the_network_draws(folder, blobs):
+    generator = make(folder, "mage-adapter", num_steps=1, learning_rate=1e-30)
+    generator.fit(blobs)
+    network = generator.pretrained_network.eval()
+    codes = decode_iteratively(network, [7, 8], 4, 6.0)
+    adapted = decode_iteratively(network, [7, 8], 4, 6.0, generator.networks[0].adapters.eval(), torch.tensor([0, 1]))
+    assert torch.equal(codes, adapted)
+
+
+def test_the_codebook_starts_from_the_class_features(folder, blobs):
+    generator = make(folder, "mage-adapter-vq")
+    generator.card = generator._new_card(blobs)
+    method = generator._new_method(0)
+    generator._batches(method, blobs, 0)
+    network = generator.pretrained_network.eval()
+    with torch.no_grad():
+        features = network.encoded(generator._codes(blobs.of_class(1).images)[0])[:, 0]
+    for code in method.additions.quantizer.codes[1]:
+        assert (features - code).abs().max(1).values.min() < 1e-4
+
+
+def test_mirrored_codes_are_those_of_mirrored_images(folder, blobs):
+    generator = make(folder, "mage")
+    codes = generator._codes(blobs.images)
+    mirrored = generator._codes(np.ascontiguousarray(blobs.images[..., ::-1]))
+    assert torch.equal(codes, mirrored.flip(0))
+    assert codes.shape == (2, 12, 16)
+
+
+def test_the_key_holds_the_networks_file(folder, blobs, tmp_path):
+    other = tmp_path / "copy"
+    shutil.copytree(folder, other)
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    hashes = [list(make(path, "mage").key(blobs)["pretrained"].values()) for path in (folder, other)]
+    assert hashes[0] != hashes[1]

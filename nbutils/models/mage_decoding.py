@@ -1,7 +1,7 @@
 """Iterative decoding of MAGE (MaskGIT): from hidden codes to an image's, the surest first."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -27,8 +27,9 @@ def decode_iteratively(
     temperature: float = 6.0,
     adapters: Adapters | None = None,
     classes: Tensor | None = None,
+    class_words: Tensor | None = None,
 ) -> Tensor:
-    """Draw the codes (B, N) int64 of images, image i from seeds[i] alone; classes: (B,) int64, see MAGE.
+    """Draw the codes (B, N) int64 of images, image i from seeds[i] alone; classes, class_words: (B,) int64, see MAGE.
 
     Each step draws the hidden codes from their distributions and keeps the surest: by log-probability plus Gumbel noise
     whose temperature falls to zero. Left out is what nothing depends on: the first step is computed once for all images
@@ -37,11 +38,12 @@ def decode_iteratively(
     """
     config, device = model.config, model.decoder_pos_embed_learned.device
     tokens = torch.full((len(seeds), config.length), config.mask_word, device=device)
+    told = {"adapters": adapters, "classes": classes, "class_words": class_words}
     random = [np.random.default_rng(seed) for seed in seeds]
     for step, still_hidden in enumerate(hidden_counts(config.length, num_steps)):
         hidden = tokens == config.mask_word
         places = hidden.nonzero()[:, 1].unflatten(0, (len(tokens), -1))  # (B, U): as many for every image
-        log_p = _log_probabilities(model, tokens, hidden, places, adapters, classes)
+        log_p = _log_probabilities(model, tokens, hidden, places, told)
         uniform = np.stack([one.random((2, places.shape[1])) for one in random])
         uniform = torch.from_numpy(uniform).float().to(device)
         drawn, sureness = _draw(log_p, uniform[:, 0])
@@ -52,26 +54,25 @@ def decode_iteratively(
     return tokens
 
 
-def _log_probabilities(
-    model: MAGE, tokens: Tensor, hidden: Tensor, places: Tensor, adapters: Adapters | None, classes: Tensor | None
-) -> Tensor:
+def _log_probabilities(model: MAGE, tokens: Tensor, hidden: Tensor, places: Tensor, told: Mapping) -> Tensor:
     """Return the log-probabilities (B, U, codes) of the hidden codes at `places` (B, U)."""
-    if hidden.all():  # nothing is known: images of one class are all alike
-        alike = torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device) if classes is None else classes
-        kinds, which = alike.unique(return_inverse=True)
-        count = slice(0, len(kinds))
-        own = None if classes is None else kinds
-        return _forward(model, tokens[count], hidden[count], places[count], adapters, own)[which]
-    return _forward(model, tokens, hidden, places, adapters, classes)
+    if not hidden.all():
+        return _forward(model, tokens, hidden, places, told)
+    alike = next((told[name] for name in ("classes", "class_words") if told[name] is not None), None)
+    if alike is None:
+        alike = torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device)
+    kinds, which = alike.unique(return_inverse=True)  # nothing is known: images of one class are all alike
+    some = slice(0, len(kinds))
+    own = {name: kinds if value is alike else value for name, value in told.items()}
+    return _forward(model, tokens[some], hidden[some], places[some], own)[which]
 
 
-def _forward(
-    model: MAGE, tokens: Tensor, hidden: Tensor, places: Tensor, adapters: Adapters | None, classes: Tensor | None
-) -> Tensor:
+def _forward(model: MAGE, tokens: Tensor, hidden: Tensor, places: Tensor, told: Mapping) -> Tensor:
     known = (~hidden).nonzero()[:, 1].unflatten(0, (len(tokens), -1)) + 1 if not hidden.all() else places[:, :0]
     slot_and_known = torch.cat([known.new_zeros(len(tokens), 1), known], 1)
-    features = model.encoded(tokens, None, adapters, classes, wanted=slot_and_known)
-    decoded = model.decoded(features, hidden, known, adapters, classes, wanted=places)
+    features = model.encoded(tokens, None, wanted=slot_and_known, **told)
+    told_decoder = {name: told[name] for name in ("adapters", "classes")}
+    decoded = model.decoded(features, hidden, known, wanted=places, **told_decoder)
     return model.predicted(decoded).float().log_softmax(-1)
 
 

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from nbutils import weights
 from nbutils.generators.mage_training import MageMethod, code_batches
+from nbutils.generators.mage_weights import load_mage, save_mage
 from nbutils.models.mage import MAGE, MageConfig
 from nbutils.priors.base import Prior, Recipe
 from nbutils.seeds import derive_seed
-from nbutils.training import TrainingLog, placed, set_learning_rate, train
+from nbutils.training import TrainingLog, set_learning_rate, train
 
-WEIGHTS, TOKENIZER = "mage.safetensors", "vqgan."
+NETWORK, TOKENIZER = "network", "vqgan."
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class MagePrior(Prior):
         method = PacedMage(network, self.recipe)
         batches, steps = self._batches(), self.recipe.num_steps
         log = train(method, batches, steps, seed=0, description=self.name, checkpoint=folder / "training.pt")
-        weights.save_half(method.averages["generator"].module.state_dict(), folder / WEIGHTS)
+        save_mage(method.averages["generator"].module, folder / NETWORK)
         return log
 
     def _new_network(self) -> MAGE:
@@ -82,8 +81,6 @@ class MagePrior(Prior):
         codes = torch.from_numpy(self.needs["vqgan"].tokens(self.recipe.num_images)).long()
         return code_batches([codes[None]], self.recipe.batch_size, [derive_seed(0, self.name, "batches")], flip=False)
 
-    def load(self) -> nn.Module:
+    def load(self) -> MAGE:
         """Return the trained transformer with its tokenizer, frozen, in float32 on the device."""
-        network = self._new_network()
-        network.load_state_dict({name: value.float() for name, value in load_file(self.folder() / WEIGHTS).items()})
-        return placed(network.eval().requires_grad_(False))
+        return load_mage(self.folder() / NETWORK)

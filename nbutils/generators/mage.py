@@ -1,0 +1,195 @@
+"""MAGE on medical images (Yuan et al. 2024): fine-tuned as a whole, or frozen, with adapters for each class."""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nbutils import weights
+from nbutils.generators.base import Generator, GeneratorConfig
+from nbutils.generators.mage_training import Additions, MageMethod, code_batches
+from nbutils.generators.mage_weights import load_mage
+from nbutils.images import ImageSet, resize, to_float
+from nbutils.models.adapter import Adapters, ClassTokenQuantizer
+from nbutils.models.mage import MAGE
+from nbutils.models.mage_decoding import decode_iteratively
+from nbutils.seeds import derive_seed
+from nbutils.training import Method, autocast, device
+
+ENCODE_BATCH = 128
+
+
+@dataclass(frozen=True)
+class MageGeneratorConfig(GeneratorConfig):
+    """Settings of fine-tuning MAGE; where there are adapters, batch_size images of each class make a step.
+
+    network: of published weights or a prior, by a name that nbutils.weights knows.
+    learning_rate: of Adam, constant. num_decoding_steps, temperature: of iterative decoding.
+    bottleneck, adapter_scale, adapter_dropout: of the adapters; placement: a key of models.adapter.PLACEMENTS.
+    num_class_codes: of the class-token quantiser (K), for each class. commitment, quantisation_weight: alpha and beta
+        of Eqs. 7 and 8. replace_class_token: let the decoder see the code in place of the class token; the equations
+        only add a loss.
+    """
+
+    network: str = "prior-mage"
+    learning_rate: float = 5e-4
+    num_decoding_steps: int = 20
+    temperature: float = 6.0
+    bottleneck: int = 64
+    adapter_scale: float = 0.1
+    adapter_dropout: float = 0.1
+    placement: str = "both"
+    num_class_codes: int = 32
+    commitment: float = 0.25
+    quantisation_weight: float = 1.0
+    replace_class_token: bool = False
+
+
+@lru_cache(maxsize=1)
+def _network(name: str, checksum: str) -> MAGE:
+    """Return a frozen network, loaded once for all generators on it; the checksum tells weights apart."""
+    del checksum
+    with torch.inference_mode(False):  # it may first be needed for drawing, and be trained through later
+        return load_mage(weights.locate(name))
+
+
+class MageGenerator(Generator):
+    """What the three ways of fine-tuning share: codes, drawing, the weights they start from."""
+
+    scales: ClassVar = {
+        "smoke": MageGeneratorConfig(
+            image_size=16, num_steps=3, batch_size=4, bottleneck=4, num_class_codes=4, num_decoding_steps=4
+        ),
+        "demo": MageGeneratorConfig(
+            image_size=32, num_steps=1500, batch_size=16, flip=True, bottleneck=16, num_decoding_steps=12
+        ),
+        "gpu": MageGeneratorConfig(image_size=32, num_steps=5000, batch_size=32, flip=True, bottleneck=32),
+        # Section 3.1 counts 1,000 epochs, and states neither the batch nor its images of a class: 100 of them, as the
+        # middle classes have hundreds, would be 3,125 steps of 32 for every 100 images.
+        "paper": MageGeneratorConfig(
+            image_size=256, num_steps=15_000, batch_size=32, flip=True, network="mage-vitb", sample_batch_size=32
+        ),
+    }
+
+    @property
+    def pretrained_network(self) -> MAGE:
+        """The frozen network."""
+        return _network(self.config.network, weights.checksum(self.config.network))
+
+    def key(self, images: ImageSet) -> dict:
+        """Return everything that determines the trained weights, the network's file included."""
+        return {**super().key(images), "pretrained": {self.config.network: weights.checksum(self.config.network)}}
+
+    def pretrained(self) -> list[str]:
+        return [self.config.network]
+
+    @property
+    def working_size(self) -> int:
+        """Pixels of the images that the network works on; others are resized to it and back."""
+        config = self.pretrained_network.config
+        return config.grid * config.vqgan.stride
+
+    def _codes(self, images: np.ndarray) -> Tensor:
+        """Return the codes (2, N, K) int64, on the CPU, of uint8 images (N, C, H, W) as they are and mirrored."""
+        pixels = resize(images, self.working_size).repeat(3 // images.shape[1], axis=1)
+        sides = [pixels, np.ascontiguousarray(pixels[..., ::-1])]
+        return torch.stack([self._encoded(side) for side in sides])
+
+    def _encoded(self, pixels: np.ndarray) -> Tensor:
+        chunks = np.array_split(pixels, max(1, -(-len(pixels) // ENCODE_BATCH)))
+        with torch.inference_mode(), autocast():
+            parts = [self.pretrained_network.encode((to_float(chunk).to(device()) + 1) / 2).cpu() for chunk in chunks]
+        return torch.cat(parts).clone()
+
+    def _batches(self, method: Method, images: ImageSet, part: int) -> Callable[[int], tuple[Tensor, ...]]:
+        """Return batches of all classes side by side; each image is encoded once, here."""
+        classes = [self._codes(images.of_class(label).images) for label in range(images.num_classes)]
+        seeds = [derive_seed(self.seed, self.name, "batches", part, label) for label in range(images.num_classes)]
+        self._start(method, classes, seeds)
+        return code_batches(classes, self.config.batch_size, seeds, self.config.flip)
+
+    def _start(self, method: Method, classes: Sequence[Tensor], seeds: Sequence[int]) -> None:
+        """Let what is trained start from the classes' codes; here nothing does."""
+
+    def _decoded(self, codes: Tensor) -> Tensor:
+        """Return images (B, C, H, W) float -1..1 of the size and channels that were trained on, of codes."""
+        drawn = self.pretrained_network.decode(codes).float().clamp(0, 1)
+        if self.card["channels"] == 1:
+            drawn = drawn.mean(1, keepdim=True)
+        pixels = (255 * drawn).round().to(torch.uint8).cpu().numpy()
+        return to_float(resize(pixels, self.card["image_size"])).to(codes.device)
+
+
+class MageFineTuned(MageGenerator):
+    """The whole transformer fine-tuned, one for all classes, told apart by the word of the class slot.
+
+    The paper has one network for each class (per_class=True); one for all costs a seventh of the disk.
+    """
+
+    name = "mage"
+
+    def build(self, num_classes: int, channels: int, image_size: int) -> MageMethod:
+        """Return a copy of the network with its optimiser and training step."""
+        network = deepcopy(self.pretrained_network).requires_grad_(True)
+        network.vqgan.requires_grad_(False)
+        adam = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], self.config.learning_rate)
+        return MageMethod(network, None, adam, class_words=True)
+
+    def draw(self, network: nn.Module, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""
+        settings = (self.config.num_decoding_steps, self.config.temperature)
+        return self._decoded(decode_iteratively(network, seeds, *settings, class_words=labels))
+
+
+class MageAdapter(MageGenerator):
+    """Adapters in each block of the frozen transformer, one set for each class, without the quantisation loss."""
+
+    name = "mage-adapter"
+    quantised: ClassVar[bool] = False
+
+    def build(self, num_classes: int, channels: int, image_size: int) -> MageMethod:
+        """Return the classes' adapters (and quantisers) with their optimiser and training step."""
+        config, network = self.config, self.pretrained_network
+        adapters = Adapters(
+            num_classes,
+            network.config.width,
+            {"encoder": network.config.depth, "decoder": network.config.decoder_depth},
+            config.bottleneck,
+            config.adapter_scale,
+            config.adapter_dropout,
+            config.placement,
+        )
+        sizes = (num_classes, config.num_class_codes, network.config.width, config.commitment)
+        additions = Additions(adapters, ClassTokenQuantizer(*sizes) if self.quantised else None)
+        adam = torch.optim.Adam(additions.parameters(), config.learning_rate)
+        loss = {"quantisation_weight": config.quantisation_weight, "replace_class_token": config.replace_class_token}
+        return MageMethod(network, additions, adam, **loss)
+
+    def draw(self, network: nn.Module, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""
+        mage = self.pretrained_network.eval()
+        settings = (self.config.num_decoding_steps, self.config.temperature)
+        codes = decode_iteratively(mage, seeds, *settings, adapters=network.adapters, classes=labels)
+        return self._decoded(codes)
+
+
+class MageAdapterVQ(MageAdapter):
+    """The method of Yuan et al.: adapters with the quantisation loss on the class token (Eqs. 7 and 8)."""
+
+    name = "mage-adapter-vq"
+    quantised = True
+
+    def _start(self, method: Method, classes: Sequence[Tensor], seeds: Sequence[int]) -> None:
+        """Let each class' codebook start from the class features of its images, as the network has them."""
+        network = self.pretrained_network.eval()
+        quantizer = method.additions.quantizer
+        for label, (codes, seed) in enumerate(zip(classes, seeds, strict=True)):
+            with torch.no_grad(), autocast():
+                parts = [network.encoded(rows.to(device()))[:, 0] for rows in codes[0].split(ENCODE_BATCH)]
+            generator = torch.Generator().manual_seed(derive_seed(seed, "codebook"))
+            quantizer.start_from(torch.cat(parts).float(), label, generator)
