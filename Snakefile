@@ -21,7 +21,7 @@ EVIDENCE = {
     "02_prior_or_scratch": SEEDS,
     "30_genmix_classification": SEEDS,
     "31_genmix_tsne": SEEDS,
-    "40_ti_tuning": "-p num_seeds 6",
+    "40_ti_tuning": "-p num_seeds 10",
     "41_ti_classification": f"{SEEDS} -p num_cases 200",
     "42_ti_composition": "-p num_seeds 3 -p num_images 64",
     "43_ti_inpainting": "-p num_seeds 3 -p num_images 64",

@@ -1,14 +1,13 @@
 """Several embeddings in one image: from healthy to diseased, several diseases at once, a disease at one place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage, stats
 
-from nbutils import oracle, pipelines
+from nbutils import oracle
 from nbutils.generators.textual_inversion import TextualInversion
-from nbutils.images import resize
 from nbutils.scales import choose
 from nbutils.seeds import image_seeds
 
@@ -43,12 +42,17 @@ def interpolated(
     return images.reshape(len(levels), count, *images.shape[1:])
 
 
+VISIBLE = 0.01
+"""Probabilities are rounded to this before they are ranked: the oracle's millionths are no trend."""
+
+
 def rank_correlations(probabilities: np.ndarray, levels: Sequence[float] = LEVELS) -> np.ndarray:
     """Return Spearman's correlation of probability (levels, count) and level for each column, (count,) float.
 
     1 = every step towards the disease makes it more probable. 0 where all levels look alike.
     """
-    found = [stats.spearmanr(levels, column).statistic if np.ptp(column) else 0.0 for column in probabilities.T]
+    rounded = np.rint(probabilities / VISIBLE)
+    found = [stats.spearmanr(levels, column).statistic if np.ptp(column) else 0.0 for column in rounded.T]
     return np.array(found)
 
 
@@ -60,8 +64,21 @@ def graded(images: np.ndarray, dataset: str, end: str, generator_seed: int) -> p
     """
     found = oracle.probability(images, oracle.modality_of(dataset), end)
     rows = {"seed": _noise_names(generator_seed, images.shape[1]), "generator_seed": generator_seed}
-    levels = {f"at {level:.0%}".replace("%", " %"): column for level, column in zip(LEVELS, found, strict=True)}
+    levels = {f"at {100 * level:.0f} %": column for level, column in zip(LEVELS, found, strict=True)}
     return pd.DataFrame({**rows, "rank_correlation": rank_correlations(found), **levels})
+
+
+def with_rivals(results: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of `graded`, with a column method, and those that claims compare them with.
+
+    Each row gets `probability`, that of the full weight; "<method>, healthy" has that of none, "no trend" no
+    correlation.
+    """
+    full = results.assign(probability=results["at 100 %"])
+    healthy = results.assign(method=results["method"] + ", healthy", probability=results["at 0 %"])
+    trend = results.drop_duplicates("seed").assign(method="no trend", rank_correlation=0.0)
+    columns = ["method", "seed", "generator_seed", "rank_correlation", "probability"]
+    return pd.concat([full, healthy.assign(rank_correlation=np.nan), trend], ignore_index=True).reindex(columns=columns)
 
 
 def _noise_names(generator_seed: int, count: int) -> list[str]:
@@ -69,63 +86,78 @@ def _noise_names(generator_seed: int, count: int) -> list[str]:
     return [f"{generator_seed}-{i}" for i in range(count)]
 
 
+TOGETHER = 3.0
+"""Guidance with which de Wilde et al. draw several diseases at once."""
+
+
 def several(
     generator: TextualInversion, start: str, ends: Sequence[str], count: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Draw `count` images of the class `start`, then with one class of `ends` after the other joining, by their names.
+    """Draw `count` images of the class `start`, then of `ends`, one class after the other, by their names.
 
-    Images of one place come from one noise. Several classes have weight 0.5 each and guidance 3, as for the paper's
-    three diseases; one alone has weight 1 and the generator's own guidance. Source: Section 4.3, Fig. 4.
+    Images of one place come from one noise. One class alone has weight 1, several have 0.5 each, as the paper's three
+    diseases, all with their guidance. Source: Section 4.3, Fig. 4.
     """
     names, seeds = generator.card["class_names"], image_seeds(seed, count, "several")
     drawn = {}
     for last in range(len(ends) + 1):
         shown = list(ends[:last]) or [start]
-        weight, guidance = (1.0, None) if len(shown) == 1 else (0.5, 3.0)
-        rows = np.repeat(shares(names, **dict.fromkeys(shown, weight))[None], count, axis=0)
-        drawn[" + ".join(shown)] = generator.compose(rows, seeds, guidance)
+        rows = shares(names, **dict.fromkeys(shown, 1.0 if len(shown) == 1 else 0.5))
+        drawn[" + ".join(shown)] = generator.compose(np.repeat(rows[None], count, axis=0), seeds, TOGETHER)
     return drawn
 
 
-PLACES = {"left": (0.625, 0.375), "right": (0.625, 0.625)}
-"""Where inpainting puts a disease: (down, right) as shares of the image."""
+PLACES = {
+    "chest": {"left": (0.625, 0.25), "right": (0.625, 0.75)},
+    "": {"left": (0.625, 0.375), "right": (0.625, 0.625)},
+}
+"""Where inpainting puts a disease in images of a modality, "" = any other: (down, right) as shares of the image."""
 
 EXTENTS = {"small": 0.25, "large": 0.5}
 """Sides of the squares that are inpainted, as shares of the image."""
 
 
-def all_masks(count: int, image_size: int) -> dict[str, np.ndarray]:
+def all_masks(count: int, image_size: int, modality: str | None) -> dict[str, np.ndarray]:
     """Return the masks of every place and extent, each (count, S, S) bool, by a name such as "left, small"."""
+    places = PLACES.get(modality or "", PLACES[""])
     return {
         f"{place}, {extent}": box_masks(count, image_size, centre, side)
         for extent, side in EXTENTS.items()
-        for place, centre in PLACES.items()
+        for place, centre in places.items()
     }
 
 
-def inpainting_measured(
-    generator: TextualInversion, dataset: str, before: np.ndarray, end: str, seed: int
-) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Inpaint healthy images (N, C, H, W) uint8 with the class `end` in every place; return measures and images.
+def outlined(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return copies of images (N, C, H, W) uint8 with a white line inside the border of masks (N, H, W) bool."""
+    border = masks & ~ndimage.binary_erosion(masks, np.ones((1, 3, 3)))
+    return np.where(border[:, None], np.uint8(255), images)
 
-    The measures have one row for each image, mask and way: `inpainted` with the class, `inpainted healthy` with the
-    first class from the same noise, the control, and `untouched`. Columns: place, way, seed, generator_seed,
-    outside_change (see change_outside; `untouched`: of the autoencoder), and probability, that the oracle reader sees
-    the class (NaN where `dataset` is not a phantom).
+
+def inpainted(
+    generator: TextualInversion, dataset: str, before: np.ndarray, start: str, seed: int
+) -> tuple[pd.DataFrame, dict[str, dict[str, np.ndarray]]]:
+    """Inpaint images (N, C, H, W) uint8 of the class `start` with every other class; return measures, and images.
+
+    The measures have one row for each class, image, place and way: `inpainted` with the class; `inpainted healthy`
+    with `start` from the same noise, the control; `rebuilt`, coded and decoded alone. Columns: disease, place, way,
+    seed, generator_seed, outside_change (mean absolute change of what is a latent or more away from the mask, as a
+    share 0..1 of the grey scale), and probability, that the oracle reader sees the class (NaN where `dataset` is not a
+    phantom). The images are those with each class, by class and place.
     """
     names, modality, count = generator.card["class_names"], oracle.modality_of(dataset), len(before)
-    seeds, rows, pictures = image_seeds(seed, count, "inpainting"), [], {}
-    for place, masks in all_masks(count, before.shape[-1]).items():
-        labels = {"inpainted": names.index(end), "inpainted healthy": 0}
-        ways = {way: generator.inpaint(before, masks, [label] * count, seeds) for way, label in labels.items()}
-        outside = {way: change_outside(generator, before, after, masks) for way, after in ways.items()}
-        changes = {way: table["inpainted"] for way, table in outside.items()}
-        changes["untouched"] = outside["inpainted"]["autoencoder"]
-        for way, images in {**ways, "untouched": before}.items():
-            seen = np.nan if modality is None else oracle.probability(images, modality, end)
-            row = {"place": place, "way": way, "seed": _noise_names(seed, count), "generator_seed": seed}
-            rows.append(pd.DataFrame({**row, "probability": seen, "outside_change": changes[way]}))
-        pictures[place] = ways["inpainted"]
+    seeds, size = image_seeds(seed, count, "inpainting"), before.shape[-1]
+    border = size // generator.pipeline.unet.config.sample_size
+    rebuilt, rows, pictures = generator.rebuild(before), [], {end: {} for end in names if end != start}
+    for place, masks in all_masks(count, size, modality).items():
+        drawn = {name: generator.inpaint(before, masks, [names.index(name)] * count, seeds) for name in names}
+        for end in pictures:
+            pictures[end][place] = drawn[end]
+            ways = {"inpainted": drawn[end], "inpainted healthy": drawn[start], "rebuilt": rebuilt}
+            for way, images in ways.items():
+                seen = np.nan if modality is None else oracle.probability(images, modality, end)
+                row = {"disease": end, "place": place, "way": way, "seed": _noise_names(seed, count)}
+                row |= {"generator_seed": seed, "probability": seen}
+                rows.append(pd.DataFrame({**row, "outside_change": change_outside(before, images, masks, border)}))
     return pd.concat(rows, ignore_index=True), pictures
 
 
@@ -136,27 +168,11 @@ def box_masks(count: int, image_size: int, centre: tuple[float, float], extent: 
     return np.repeat((inside[0][:, None] & inside[1][None])[None], count, axis=0)
 
 
-def change_outside(
-    generator: TextualInversion, before: np.ndarray, after: np.ndarray, masks: np.ndarray, border: int = 0
-) -> pd.DataFrame:
-    """Return mean absolute changes outside the masks, shares 0..1 of the grey scale, a row for each of N images.
+def change_outside(before: np.ndarray, after: np.ndarray, masks: np.ndarray, border: int = 0) -> np.ndarray:
+    """Return the mean absolute change of each image (N, C, H, W) uint8 outside masks (N, H, W) bool, (N,) shares 0..1.
 
-    before, after: (N, C, H, W) uint8. masks: (N, H, W) bool. Columns `inpainted`: what inpainting changed,
-    `autoencoder`: what coding and decoding alone change there. border: pixels around the masks that are left out,
-    because the decoder looks beyond them.
+    border: pixels around the masks that are left out, because the decoder looks beyond them.
     """
-    size = generator.working_size
-    coded = resize(before, size).repeat(3 // before.shape[1], axis=1)
-    rebuilt = resize(pipelines.reconstruct(generator.autoencoder, coded), before.shape[-1])
-    if before.shape[1] == 1:
-        rebuilt = rebuilt.mean(1, keepdims=True).round().astype(np.uint8)
-    square = np.ones((1, 2 * border + 1, 2 * border + 1))
-    outside = ~ndimage.binary_dilation(masks, square)[:, None].repeat(before.shape[1], axis=1)
-    images: Mapping[str, np.ndarray] = {"inpainted": after, "autoencoder": rebuilt}
-    return pd.DataFrame({name: _mean_change(before, drawn, outside) for name, drawn in images.items()})
-
-
-def _mean_change(before: np.ndarray, after: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Return the mean absolute change of each image (N, C, H, W) where `counted` is True, (N,) shares 0..1."""
-    change = np.where(counted, np.abs(after.astype(float) - before), 0).sum((1, 2, 3))
-    return change / counted.sum((1, 2, 3)) / 255
+    outside = ~ndimage.binary_dilation(masks, np.ones((1, 2 * border + 1, 2 * border + 1)))
+    change = np.abs(after.astype(float) - before).mean(1) * outside
+    return change.sum((1, 2)) / outside.sum((1, 2)) / 255

@@ -134,8 +134,8 @@ def snapshots(drawn: Mapping[int, np.ndarray], class_names: Sequence[str]) -> Fi
     return image_rows({name: {f"{n} steps": images[row] for n, images in drawn.items()} for row, name in by_class})
 
 
-def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) -> Figure:
-    """Draw each method's mean ± sd over seeds, and every seed as a dot; a line marks the mean of `reference`.
+def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str | None) -> Figure:
+    """Draw each method's mean ± sd over seeds, and every seed as a dot; a line marks the mean of `reference`, if any.
 
     results: one row per method and seed. metrics: keys of AXES.
     """
@@ -147,7 +147,8 @@ def score_bars(results: pd.DataFrame, metrics: Sequence[str], reference: str) ->
         shared = {"data": data, "x": "shown", "y": "method", "order": methods, "ax": ax}
         sns.pointplot(**shared, errorbar="sd", linestyle="none", markersize=4, color="black", err_kws={"linewidth": 1})
         sns.stripplot(**shared, size=3, alpha=0.5, jitter=False, color="tab:blue")
-        ax.axvline(data.loc[data["method"] == reference, "shown"].mean(), color="0.6", linewidth=0.8, zorder=0)
+        if reference is not None:
+            ax.axvline(data.loc[data["method"] == reference, "shown"].mean(), color="0.6", linewidth=0.8, zorder=0)
         ax.set(xlabel=label, ylabel="")
     return fig
 

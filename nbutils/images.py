@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 
+from nbutils.scales import choose
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -81,6 +83,12 @@ class ImageSet:
     def class_counts(self) -> np.ndarray:
         """Return the number of images of each class, (num_classes,) int64."""
         return np.bincount(self.labels, minlength=self.num_classes)
+
+    def label_of(self, class_name: str | None) -> int:
+        """Return the label of a class by its name, None = the first. Raises ValueError, with the names, for another."""
+        if class_name is None:
+            return 0
+        return choose("class", class_name, {name: label for label, name in enumerate(self.class_names)})
 
     def subset(self, indices) -> "ImageSet":
         """Return the images at `indices` (integers or a boolean mask), in that order."""

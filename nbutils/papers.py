@@ -90,6 +90,11 @@ class Claim:
         rival = np.nanmin(others) if self.expects == "less" else np.nanmax(others)
         return f"{self.shown(ours)} vs {self.shown(rival)}"
 
+    def mean_and_sd(self, values: pd.Series) -> str:
+        """Return the mean of values of the metric with its sd, where there are several."""
+        spread = f" ± {self.shown(values.std(ddof=1))}" if len(values) > 1 else ""
+        return f"{self.shown(values.mean())}{spread}"
+
     def shown(self, value: float) -> str:
         """Return a value of the metric in words: a fraction in percent, a distance as it is."""
         return f"{value:.4g}" if self.relative else f"{100 * value:.1f}"
@@ -118,7 +123,7 @@ def check_claims(claims: Sequence[Claim], results: pd.DataFrame) -> pd.DataFrame
     for claim, row in zip(claims, rows, strict=True):
         found = verdict(**{name: row[name] for name in _JUDGED}) if row["pairs"] else "not run"
         row["verdict"] = found if claim.paper else ANSWERS.get(found, found)
-    return pd.DataFrame(rows)[list(CLAIM_COLUMNS)]
+    return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
 
 
 ANSWERS = {"replicated": "yes", "not replicated": "no"}
@@ -153,7 +158,7 @@ def _against(claim: Claim, wide: pd.DataFrame, rival: str, generators: pd.Series
     found = paired(difference.to_numpy(), behind, sign, claim.margin)
     by_generator = difference.groupby(behind).mean()
     agree = int((np.sign(by_generator) == np.sign(found["difference"])).sum())
-    ours, theirs = (f"{claim.shown(column.mean())} ± {claim.shown(column.std(ddof=1))}" for _, column in both.items())
+    ours, theirs = (claim.mean_and_sd(column) for _, column in both.items())
     return found | {
         "ours": f"{ours} vs {theirs} ({rival}",
         "difference": 100 * found["difference"],

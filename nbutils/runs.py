@@ -113,10 +113,10 @@ class Run:
         missing = [pair for pair in missing if pair[0].config.num_steps >= ANNOUNCED_FROM]
         if not missing:
             return
-        kinds = {(generator.name, generator.config.num_steps): (generator, images) for generator, images in missing}
-        counts = Counter((generator.name, generator.config.num_steps) for generator, _ in missing)
+        named = [(pair[0].name, pair[0].config.num_steps, pair[1].num_classes) for pair in missing]
+        counts, kinds = Counter(named), dict(zip(named, missing, strict=True))
         seconds = sum(counts[kind] * generator.estimate_seconds(images) for kind, (generator, images) in kinds.items())
-        listed = ", ".join(f"{count} x {name} ({steps} steps)" for (name, steps), count in counts.items())
+        listed = ", ".join(f"{n} x {name} ({k} classes, {steps} steps)" for (name, steps, k), n in counts.items())
         duration = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
         announce(f"Training {listed}: about {duration} in all. Interrupted, it goes on where it stood.")
 
@@ -185,14 +185,13 @@ class Run:
                 "threads": torch.get_num_threads(),
                 "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
                 "peak_memory_mb": peak_memory_mb(),
+                "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() // 2**20 if torch.cuda.is_available() else None,
             },
         }
 
 
 def peak_memory_mb() -> int:
-    """Return the most memory that this process has held so far, in MB; on a GPU the most of its memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() // 2**20
+    """Return the most memory of the machine (not of a GPU) that this process has held so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 

@@ -64,7 +64,15 @@ class Traditional(Plain):
 
 
 def few_cases(cases: ImageSet) -> ImageSet:
-    """Return one in FEW of the cases of each class, of which the poor embeddings of Table 4 are trained."""
+    """Return one in FEW of the cases of each class, of which the poor embeddings of Table 4 are trained.
+
+    Raises ValueError if there are too few cases for that.
+    """
+    if len(cases) < FEW * cases.num_classes:
+        raise ValueError(
+            f"One in {FEW} of {len(cases)} cases cannot show {cases.num_classes} classes: num_cases must be "
+            f"{FEW * cases.num_classes} or more, and there must be as many training images."
+        )
     return cases.thinned(len(cases) // FEW, seed=0)
 
 

@@ -10,7 +10,9 @@ from nbutils import generators, metrics
 from nbutils.features import extract
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.images import ImageSet, as_classes
+from nbutils.metrics.manifold import NEIGHBOURS
 from nbutils.papers import reported_value
+from nbutils.scales import at_scale
 
 STEPS, GUIDANCE, VECTORS, CASES = (25, 50, 75, 100), (1, 2, 3, 4, 5), (8, 16, 32, 64), (5, 10, 50, 100)
 """Sampling steps, guidance scales, vectors and training cases that the tables compare."""
@@ -65,9 +67,26 @@ def settings(num_cases: int, steps: int = BEST["steps"]) -> dict[str, Setting]:
     return {f"{name} {value}": Setting(**{**best, name: value}) for name, values in tables.items() for value in values}
 
 
-def healthy_slices(images: ImageSet) -> ImageSet:
-    """Return the first channel of the images of the first class: of the prostate, T2W without a tumour."""
-    return images.of_class(0).channel(0)
+def healthy_slices(images: ImageSet, healthy: str | None = None, count: int = BEST["cases"]) -> ImageSet:
+    """Return the first channel of at most `count` images of a class: of the prostate, T2W without a tumour.
+
+    healthy: the class, None = the first. Raises ValueError for another one.
+    """
+    slices = images.of_class(images.label_of(healthy)).channel(0)
+    return slices if len(slices) <= count else slices.subset(np.random.default_rng(0).permutation(len(slices))[:count])
+
+
+def checked_count(num_images: int | None, scale: str, test: ImageSet) -> int:
+    """Return how many images of each setting to draw, None = the scale's number.
+
+    Raises ValueError if these, or the test images, are fewer than a distance needs.
+    """
+    count, least = num_images or at_scale(SCALES, scale).num_images, NEIGHBOURS + 1
+    if min(count, len(test)) < least:
+        raise ValueError(
+            f"Distances need {least} images: num_images is {count}, and there are {len(test)} test images of the class."
+        )
+    return count
 
 
 def concepts(cases: ImageSet) -> tuple[ImageSet, tuple[int, ...]]:
@@ -132,17 +151,20 @@ def _mean_and_sd(values: pd.Series) -> str:
 def distances(sources: Mapping[str, ImageSet], train: ImageSet, test: ImageSet, z_score: bool = False) -> pd.DataFrame:
     """Return the distances of each source to training and to test images on the shipped features, one row per source.
 
-    Columns: method, fd_shipped (to test), fd_shipped_train (to train), precision (share among the test images), n.
-    Sources of the same images are measured once. z_score: of z_scored images.
+    Columns: method, fd_shipped (to test), fd_shipped_train (to train), precision (share among the test images), n, the
+    number of images of each source and of train, the first of them: as many as the smallest has. Sources of the same
+    images are measured once. z_score: of z_scored images.
     """
+    count = min(map(len, (*sources.values(), train)))
     features = {
         id(images): extract(z_scored(images) if z_score else images, "shipped")
         for images in (*sources.values(), train, test)
     }
+    features = {key: found if key == id(test) else found[:count] for key, found in features.items()}
     references, rows = (features[id(train)], features[id(test)]), []
     for method, images in sources.items():
         found = features[id(images)]
         to_train, to_test = (metrics.frechet_distance(found, reference) for reference in references)
         precision, _ = metrics.precision_recall(found, references[1])
         rows.append({"method": method, "fd_shipped": to_test, "fd_shipped_train": to_train, "precision": precision})
-    return pd.DataFrame(rows).assign(n=[len(images) for images in sources.values()])
+    return pd.DataFrame(rows).assign(n=count)

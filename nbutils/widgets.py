@@ -47,7 +47,7 @@ def mask(generator: TextualInversion, image: np.ndarray, label: int, seed: int =
         )
 
     places = {"down": 0.5, "right": 0.5, "extent": 0.4}
-    sliders = {name: _slider(ipywidgets.FloatSlider, name, value, 0.1, 1.0, 0.05) for name, value in places.items()}
+    sliders = {name: _slider(ipywidgets.FloatSlider, name, value, 0.25, 1.0, 0.05) for name, value in places.items()}
     return _explorer(draw, **sliders)
 
 

@@ -416,13 +416,27 @@ def test_long_vectors_learn_in_proportion(folder, blobs):
 
 
 def test_small_images_have_an_autoencoder_of_their_own(folder, monkeypatch):
-    asked, small = [], object()
+    asked, small = [], SimpleNamespace(config=SimpleNamespace(latent_channels=4))
     monkeypatch.setattr(ti, "_autoencoder", lambda name, checksum: asked.append(name) or small)
     generator = make(folder)
     for image_size, own in ((SIZE, False), (SIZE // 2 + 1, False), (SIZE // 2, True)):
         generator.card = {"image_size": image_size}
         assert (generator.autoencoder is small) == own, image_size
     assert asked == ["prior-autoencoder-32"]
+    small.config.latent_channels = 8  # of another pipeline than this one
+    assert generator.autoencoder is generator.pipeline.vae
+
+
+def test_a_mask_that_reaches_no_latent_is_refused(trained, blobs):
+    masks = np.zeros((1, SIZE, SIZE), bool)
+    assert trained.inpaint(blobs.images[:1], masks, [1], [0]).shape == (1, 1, SIZE, SIZE), "nothing was asked for"
+    masks[0, 3, 3] = True
+    with pytest.raises(ValueError, match="A mask covers less than half of every cell"):
+        trained.inpaint(blobs.images[:1], masks, [1], [0])
+
+
+def test_images_seen_are_those_of_all_classes(trained):
+    assert trained.cost()["images_seen"] == 4 * 2 * 2
 
 
 def test_a_pipeline_that_was_first_used_for_drawing_can_be_trained_through(folder, blobs, trained, tmp_path):

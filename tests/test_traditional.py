@@ -70,6 +70,8 @@ def test_few_cases_are_one_in_ten_of_each_class():
     few = few_cases(cases)
     assert few.class_counts().tolist() == (cases.class_counts() // 10).tolist()
     assert set(few.groups) < set(cases.groups)
+    with pytest.raises(ValueError, match="One in 10 of 19 cases cannot show 2 classes: num_cases must be 20 or more"):
+        few_cases(make_blobs(19, 0))
 
 
 def test_table_4_has_the_rows_of_the_paper():

@@ -52,6 +52,19 @@ def test_healthy_slices_are_the_first_channel_of_the_first_class():
     images = make_blobs(6, 0, image_size=16, channels=3)
     slices = tuning.healthy_slices(images)
     assert np.array_equal(slices.images, images.images[images.labels == 0][:, :1])
+    other = tuning.healthy_slices(images, "dark", count=2)
+    assert len(other) == 2
+    assert set(other.labels) == {1}
+    with pytest.raises(ValueError, match=r"Unknown class 'darc'.*Did you mean 'dark'"):
+        tuning.healthy_slices(images, "darc")
+
+
+def test_too_few_images_for_a_distance_are_named_at_once(blobs):
+    assert tuning.checked_count(None, "demo", blobs) == 100
+    with pytest.raises(ValueError, match="Distances need 6 images: num_images is 5"):
+        tuning.checked_count(5, "demo", blobs)
+    with pytest.raises(ValueError, match="there are 3 test images"):
+        tuning.checked_count(None, "demo", blobs.subset([0, 1, 2]))
 
 
 def test_distances_stand_beside_the_printed_ones():
@@ -107,3 +120,6 @@ def test_distances_grow_with_the_difference_and_know_their_reference():
     assert table["n"].tolist() == [40, 40]
     scored = tuning.distances({"dark": dark}, train, test, z_score=True).set_index("method")
     assert scored.loc["dark", "fd_shipped"] < table.loc["dark", "fd_shipped"] / 2
+    fewer = tuning.distances({"few": dark.subset(range(20))}, train, test)
+    assert fewer["n"].tolist() == [20]
+    assert fewer["fd_shipped"].iloc[0] == tuning.distances({"a": dark.subset(range(20))}, train, test).iloc[0, 1]

@@ -41,8 +41,8 @@ class TextualInversionConfig(GeneratorConfig):
 
     pipeline: a complete folder of diffusers' StableDiffusionPipeline, by a name that nbutils.weights knows: of a prior,
         of Stable Diffusion, "folder:PATH", or a hub id with its commit.
-    small_autoencoder: another one that shares the pipeline's latents, for images of at most half the size that the
-        pipeline's own takes, None = that one for all.
+    small_autoencoder: another one that shares the small prior's latents, for images of at most half the size that the
+        pipeline's own takes; unused where the pipeline's latents have another number of channels. None = none.
     num_vectors: that stand for one token, 1..75; a tuple gives each class its own number.
     initial_words, jitter: what the vectors are before training; see token_embeddings.initial_vectors.
     initial_scale: how many times as long as those of words they are; the learning rate grows in proportion. A text
@@ -117,7 +117,9 @@ class TextualInversion(Generator):
         name = self.config.small_autoencoder
         if name is None or 2 * self.card["image_size"] > self._pixels(self.pipeline.vae):
             return self.pipeline.vae
-        return _autoencoder(name, weights.checksum(name))
+        small = _autoencoder(name, weights.checksum(name))
+        shared = small.config.latent_channels == self.pipeline.unet.config.in_channels
+        return small if shared else self.pipeline.vae
 
     @property
     def embeddings(self) -> dict[str, TokenEmbedding]:
@@ -146,6 +148,11 @@ class TextualInversion(Generator):
 
     def pretrained(self) -> list[str]:
         return [name for name in (self.config.pipeline, self.config.small_autoencoder) if name is not None]
+
+    def cost(self) -> dict[str, float | bool]:
+        """Return what it took, see Generator.cost; a step sees batch_size images of each class."""
+        found = super().cost()
+        return {**found, "images_seen": found["images_seen"] * len(self.card["class_names"])}
 
     def build(self, num_classes: int, channels: int, image_size: int) -> TextualInversionMethod:
         """Return the classes' initial vectors with their optimiser and training step.
@@ -221,7 +228,7 @@ class TextualInversion(Generator):
         images: (N, C, H, W) uint8. masks: (N, H, W) bool, True = draw; a latent whose part of the image is masked by
         half or more is drawn. labels: (N,) int. Source: Section 4.4; masked denoising with the network for whole
         images (Avrahami et al. 2023, blended latent diffusion). Outside nothing changes but what the autoencoder loses,
-        and what it blurs across the border of the mask.
+        and what it blurs across the border of the mask. Raises ValueError for a mask that reaches no latent.
         """
         scale = self.config.guidance_scale
         wanted = F.one_hot(torch.as_tensor(np.asarray(labels), device=device()), len(self.networks[0].vectors)).float()
@@ -229,9 +236,16 @@ class TextualInversion(Generator):
         for part in self._chunks(len(images), "inpainting"):
             latents = self._moments(images[part]).float().chunk(2, dim=1)[0] * self.pipeline.vae.config.scaling_factor
             cells = F.adaptive_avg_pool2d(torch.from_numpy(masks[part]).float()[:, None], latents.shape[-1])
+            if (masks[part].any((1, 2)) & ~(cells >= 0.5).flatten(1).any(1).numpy()).any():
+                raise ValueError("A mask covers less than half of every cell of the latents: nothing would be drawn.")
             known = Known(latents.to(device()), (cells >= 0.5).float().to(device()))
             drawn.append(self._drawn(self.networks[0], wanted[part], seeds[part], scale, known))
         return np.concatenate(drawn)
+
+    def rebuild(self, images: np.ndarray) -> np.ndarray:
+        """Return images (N, C, H, W) uint8 as they come out of the autoencoder: what inpainting can keep of them."""
+        latents = self._moments(images).float().chunk(2, dim=1)[0]
+        return self._decoded(latents * self.pipeline.vae.config.scaling_factor)
 
     def _drawn(
         self, network: nn.Module, wanted: Tensor, seeds: Sequence[int], scale: float, known: Known | None = None

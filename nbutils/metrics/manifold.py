@@ -21,7 +21,11 @@ ROUNDING = 1e-12
 balls, and must not go in or out with the order of summation."""
 
 
-def precision_recall(generated: np.ndarray, real: np.ndarray, k: int = 5) -> tuple[float, float]:
+NEIGHBOURS = 5
+"""Nearest neighbours of precision, recall, density and coverage where no other number is asked for."""
+
+
+def precision_recall(generated: np.ndarray, real: np.ndarray, k: int = NEIGHBOURS) -> tuple[float, float]:
     """Return (precision, recall), shares 0..1.
 
     generated: (N, D) float, real: (M, D) float. Precision = share of generated images inside the ball of at least one
@@ -43,7 +47,7 @@ def precision_recall(generated: np.ndarray, real: np.ndarray, k: int = 5) -> tup
     return _share(precise), _share(recalled)
 
 
-def density_coverage(generated: np.ndarray, real: np.ndarray, k: int = 5) -> tuple[float, float]:
+def density_coverage(generated: np.ndarray, real: np.ndarray, k: int = NEIGHBOURS) -> tuple[float, float]:
     """Return (density, coverage): precision and recall that one outlier's large ball cannot lift.
 
     generated: (N, D) float, real: (M, D) float. Density = mean number of real balls around a generated image, over k
