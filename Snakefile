@@ -23,8 +23,8 @@ EVIDENCE = {
     "31_genmix_tsne": SEEDS,
     "40_ti_tuning": "-p num_seeds 10",
     "41_ti_classification": f"{SEEDS} -p num_cases 200",
-    "42_ti_composition": "-p num_seeds 3 -p num_images 64",
-    "43_ti_inpainting": "-p num_seeds 3 -p num_images 64",
+    "42_ti_composition": "-p num_seeds 3 -p num_images 32",
+    "43_ti_inpainting": "-p num_seeds 3 -p num_images 32",
 }
 
 
