@@ -26,15 +26,16 @@ class TuningScale:
     """What a scale means for the tables.
 
     num_images: drawn of each setting. steps: with which all rows but those named "steps ..." are drawn, in the paper
-    the best number.
+    the best number. shortened: by how much all numbers of steps are divided, for a first look.
     """
 
     num_images: int
     steps: int
+    shortened: int = 1
 
 
 SCALES = {
-    "smoke": TuningScale(num_images=8, steps=5),
+    "smoke": TuningScale(num_images=6, steps=25, shortened=12),
     "demo": TuningScale(num_images=100, steps=25),
     "gpu": TuningScale(num_images=100, steps=100),
     "paper": TuningScale(num_images=100, steps=100),
@@ -100,17 +101,19 @@ def concepts(cases: ImageSet) -> tuple[ImageSet, tuple[int, ...]]:
     return as_classes(sets, f"{cases.name}, by setting"), tuple(setting.vectors for setting in wanted.values())
 
 
-def drawn(generator: TextualInversion, num_cases: int, count: int, seed: int, steps: int) -> dict[str, ImageSet]:
+def drawn(
+    generator: TextualInversion, num_cases: int, count: int, seed: int, sizes: TuningScale
+) -> dict[str, ImageSet]:
     """Return `count` images of each setting by its name, all from the same noise, by the sampler of the paper.
 
-    generator: trained on `concepts` of num_cases. steps: see TuningScale.
+    generator: trained on `concepts` of num_cases.
     """
     names, images = generator.card["class_names"], {}
-    for setting in dict.fromkeys(settings(num_cases, steps).values()):
-        sampling = {"num_sampling_steps": setting.steps, "guidance_scale": float(setting.guidance)}
+    for setting in dict.fromkeys(settings(num_cases, sizes.steps).values()):
+        sampling = {"num_sampling_steps": setting.steps // sizes.shortened, "guidance_scale": float(setting.guidance)}
         other = generator.drawn_with(sampler="euler-ancestral", **sampling)
         images[setting] = generators.samples(other, np.full(count, names.index(setting.concept)), seed)
-    return {name: images[setting] for name, setting in settings(num_cases, steps).items()}
+    return {name: images[setting] for name, setting in settings(num_cases, sizes.steps).items()}
 
 
 def z_scored(images: ImageSet) -> ImageSet:

@@ -39,13 +39,15 @@ def test_settings_are_drawn_once_each_by_the_papers_sampler(blobs, monkeypatch):
         return (generator["num_sampling_steps"], generator["guidance_scale"], labels.tolist(), seed)
 
     monkeypatch.setattr(tuning.generators, "samples", samples)
-    found = tuning.drawn(Generator(), len(blobs), count=3, seed=5, steps=25)
+    found = tuning.drawn(Generator(), len(blobs), count=3, seed=5, sizes=tuning.TuningScale(3, steps=25))
     assert len(asked) == 14
     assert {sampling["sampler"] for sampling in asked} == {"euler-ancestral"}
     assert found["guidance 3"] == (25, 3.0, [0, 0, 0], 5)
     assert found["steps 75"][0] == 75
     assert found["cases 5"] == (25, 2.0, [4, 4, 4], 5)
     assert found["steps 25"] == found["vectors 64"]
+    shortened = tuning.drawn(Generator(), len(blobs), 3, 5, tuning.TuningScale(3, steps=25, shortened=12))
+    assert (shortened["steps 100"][0], shortened["cases 5"][0]) == (8, 2)
 
 
 def test_healthy_slices_are_the_first_channel_of_the_first_class():
