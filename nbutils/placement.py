@@ -70,20 +70,23 @@ class Placements:
             class_names=self.splits.train.class_names,
         )
 
-    def measure(self) -> pd.DataFrame:
+    def measure(self, max_class_points: int) -> pd.DataFrame:
         """Return recall, mean shift and boundary share of every method, one row per method and seed.
 
         All methods of a seed are measured in one space, the features of its classifier `real`, else they could not be
         compared. Real points are the *validation* images, which no arm trains on; the row `real` holds the training
         images against them, `mixup` mixtures of these. In each class every arm gives as many points, drawn at random:
-        the smallest number that any of them has.
+        the smallest number that any of them has, and no more than max_class_points.
         """
         rows, val = [], self.splits.val
-        counts = np.min([self._training_images(job).class_counts() for job in self.trained.jobs], axis=0)
+        added = [self._training_images(job) for job in self.trained.jobs]
+        counts = np.minimum(np.min([images.class_counts() for images in added], axis=0), max_class_points)
         spaces = {job.seed: self.trained.classifier(job) for job in self.trained.jobs if job.method == "real"}
-        for job in progress(self.trained.jobs, description="measures", unit="arm"):
-            space, images = spaces[job.seed], _drawn_per_class(self._training_images(job), counts, job.seed)
-            points = (space.features(images), images.labels, space.features(val), val.labels)
+        real = {seed: space.features(val) for seed, space in spaces.items()}
+        jobs = progress(self.trained.jobs, description="measures", unit="arm")
+        for job, images in zip(jobs, added, strict=True):
+            images = _drawn_per_class(images, counts, job.seed)
+            points = (spaces[job.seed].features(images), images.labels, real[job.seed], val.labels)
             rows.append(vars(job) | variety(*points))
         return pd.DataFrame(rows)
 

@@ -38,9 +38,9 @@ class RunScale:
     """What a scale means for a whole notebook.
 
     image_size: pixels. num_seeds: classifiers per method. live_steps: steps of the short training that a notebook
-    shows. points: images of each kind in an embedding. threads: fixed, so that a machine with more cores gives the same
-    numbers (NBUTILS_THREADS overrides it); the small networks gain nothing from more, and with one thread no second
-    process is started for seconds of work.
+    shows. points: images of each kind in an embedding, at most of each class in its measures. threads: fixed, so that a
+    machine with more cores gives the same numbers (NBUTILS_THREADS overrides it); the small networks gain nothing from
+    more, and with one thread no second process is started for seconds of work.
     """
 
     image_size: int
