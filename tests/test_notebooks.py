@@ -19,7 +19,7 @@ from nbutils.runner import find_notebook, paper_of, run_notebook
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SHARED = {"scale", "dataset", "seed", "num_seeds", "output_dir", "retrain", "max_steps"}
-MAX_LINES, MAX_OUTPUT_LINES, MAX_BYTES = 25, 200, 1_000_000
+MAX_LINES, MAX_OUTPUT_LINES, MAX_BYTES = 25, 100, 1_000_000
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
