@@ -110,6 +110,9 @@ _TEXTUAL_INVERSION = {
 CLASSIFIERS = {"genmix": _GENMIX, "textual_inversion": _TEXTUAL_INVERSION}
 """Paper, as its tables in data/papers are called -> scale -> settings."""
 
+GENERATORS = {"genmix": ("dcgan", "stylegan", "stylegan2-ada", "textual-inversion", "diffusion")}
+"""Paper -> the generators that its tables compare."""
+
 SHOWPIECE = {"genmix": "phantom:liver", "textual_inversion": "phantom:prostate"}
 """Paper -> the data set on which its notebooks run by default, whose results figures/ shows."""
 

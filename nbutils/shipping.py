@@ -8,6 +8,7 @@ from nbutils.generators.base import Generator
 from nbutils.generators.diffusion import RANDOM
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.images import ImageSet
+from nbutils.protocols import GENERATORS
 from nbutils.scales import RUN_SCALES
 from nbutils.traditional import NUM_CASES, few_cases
 
@@ -46,9 +47,9 @@ def trainings(dataset: str, seed: int) -> Trainings:
 
 
 def _genmix(dataset: str, seed: int) -> Trainings:
-    """Return all generators (notebooks 30, 31), and diffusion from the prior and from scratch on fewer images (02)."""
+    """Return GenMix's generators (notebooks 30, 31), and diffusion from the prior or scratch on fewer images (02)."""
     train = datasets.load(dataset, image_size=RUN_SCALES[SCALE].image_size).train
-    wanted = {name: (generators.create(name, SCALE, seed), train) for name in generators.names()}
+    wanted = {name: (generators.create(name, SCALE, seed), train) for name in GENERATORS["genmix"]}
     for count in (*FEW_IMAGES, len(train)):
         for start in (None, RANDOM):
             generator = generators.create("diffusion", SCALE, seed, initial_weights=start)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from nbutils import generators, paper_build, shipping
 from nbutils.artefacts import cache_folder, entry_name, find
 from nbutils.files import ROOT
+from nbutils.protocols import GENERATORS
 from nbutils.scales import SCALES
 from nbutils.seeds import derive_seed, image_seeds, seeded_normal
 from nbutils.shipping import ship_all
@@ -159,7 +160,7 @@ def test_only_phantoms_have_shipped_artefacts():
     [
         ("prostate", ["all cases", "cases of Table 4", "few of them", "settings of Tables 1 to 3"]),
         ("chest", ["all cases"]),
-        ("liver", [*generators.names(), "diffusion from the prior, 100 images"]),
+        ("liver", [*GENERATORS["genmix"], "diffusion from the prior, 100 images"]),
     ],
 )
 def test_what_the_notebooks_draw_of_a_phantom_is_shipped(modality, expected):
