@@ -192,6 +192,15 @@ def test_distances_are_compared_by_their_ratio_and_shown_as_they_are():
     assert row["verdict"] == "replicated"
 
 
+@pytest.mark.parametrize(("data", "gain"), [("ham10000", 0.0516), ("odir", 0.0274), ("kera", 0.0362)])
+def test_the_printed_table_of_the_mage_adapter_has_the_gains_that_its_abstract_states(data, gain):
+    accuracies = [
+        np.mean([reported_value("mage_adapter", method, f"{data}:{network}:accuracy") for network in ("vit", "swin")])
+        for method in ("mage-adapter-vq", "real")
+    ]
+    assert accuracies[0] - accuracies[1] == pytest.approx(gain, abs=1e-4)
+
+
 def test_a_margin_of_its_own_says_what_a_claim_calls_an_effect():
     claims = [Claim("genmix", "x", "a", ("b",), "accuracy", "no gain", margin=margin) for margin in (0.01, 0.05)]
     verdicts = check_claims(claims, results(a=0.72 + NOISE, b=np.full(12, 0.7)))["verdict"]
