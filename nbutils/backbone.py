@@ -1,6 +1,6 @@
 """The backbone: a small timm network that can read the corpus' attributes, in place of an ImageNet classifier."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +18,29 @@ from nbutils.images import to_float
 from nbutils.training import autocast, device, placed
 
 WEIGHTS = "weights.safetensors"
-BACKBONES = {"test_byobnet": "prior-backbone", "resnet18": "prior-backbone-gpu"}
+BACKBONES = {
+    "test_byobnet": "prior-backbone",
+    "test_vit": "prior-backbone-vit",
+    "swin_tiny_patch4_window7_224": "prior-backbone-swin",
+    "resnet18": "prior-backbone-gpu",
+}
 """The weights of each timm network that was trained on the corpus, by names known to nbutils.weights."""
 BACKBONE = BACKBONES["test_byobnet"]
 NUM_VALUES = [len(values) for values in ATTRIBUTES.values()]
 
 
-def build_reader(network: str, channels: int = 3) -> nn.Module:
-    """Return a timm network with one output for each value of each attribute of the corpus, with random weights."""
-    return timm.create_model(network, num_classes=sum(NUM_VALUES), in_chans=channels)
+def build_reader(network: str, options: Iterable[tuple[str, object]] = ()) -> nn.Module:
+    """Return a timm network with one output for each value of each attribute of the corpus, with random weights.
+
+    options: further arguments of timm.create_model.
+    """
+    return timm.create_model(network, num_classes=sum(NUM_VALUES), **dict(options))
 
 
 def load_backbone(folder: Path) -> nn.Module:
     """Return the trained reader of attributes in a folder, frozen, on the device."""
-    network = build_reader(read_json(folder / weights.PRIOR_CARD)["recipe"]["network"])
+    recipe = read_json(folder / weights.PRIOR_CARD)["recipe"]
+    network = build_reader(recipe["network"], recipe.get("options", ()))
     network.load_state_dict(load_file(folder / WEIGHTS))
     return placed(network.eval().requires_grad_(False), memory_format=torch.channels_last)
 

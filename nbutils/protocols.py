@@ -107,13 +107,54 @@ _TEXTUAL_INVERSION = {
     "paper": _DE_WILDE,
 }
 
-CLASSIFIERS = {"genmix": _GENMIX, "textual_inversion": _TEXTUAL_INVERSION}
-"""Paper, as its tables in data/papers are called -> scale -> settings."""
+SMALL_TRANSFORMERS = {
+    "vit": {"network": "test_vit", "options": (("img_size", 32), ("patch_size", 8))},
+    "swin": {
+        "network": "swin_tiny_patch4_window7_224",
+        "options": (
+            *(("img_size", 32), ("patch_size", 4), ("window_size", 4)),
+            *(("embed_dim", 32), ("depths", (2, 2)), ("num_heads", (2, 4))),
+        ),
+    },
+}
+"""A ViT and a Swin Transformer for images of 32 px: networks of timm with the options that make them so small."""
+
+# Yuan et al., Section 3.1; it states neither sizes of the networks, nor the batch, nor what is selected by.
+_YUAN = ClassifierConfig(
+    "vit_base_patch16_224",
+    num_epochs=100,
+    batch_size=32,
+    learning_rate=1e-3,
+    patience=100,
+    initial_weights="imagenet",
+    input_size=224,
+    selection="auc",
+)
+
+
+def _transformer(name: str, published: str) -> dict[str, ClassifierConfig]:
+    """Return the settings of one of SMALL_TRANSFORMERS at every scale but paper, which has a published network."""
+    small = replace(_YUAN, batch_size=64, initial_weights="prior", input_size=32, **SMALL_TRANSFORMERS[name])
+    return {
+        "smoke": replace(small, num_epochs=1, patience=1, max_epoch_images=256),
+        "demo": replace(small, num_epochs=12, patience=12, max_epoch_images=768),
+        "gpu": replace(small, num_epochs=40, patience=40),
+        "paper": replace(_YUAN, network=published),
+    }
+
+
+CLASSIFIERS = {
+    "genmix": _GENMIX,
+    "textual_inversion": _TEXTUAL_INVERSION,
+    "mage_adapter": _transformer("vit", "vit_base_patch16_224"),
+    "mage_adapter_swin": _transformer("swin", "swin_base_patch4_window7_224"),
+}
+"""Paper, as its tables in data/papers are called -> scale -> settings; a second classifier has a name of its own."""
 
 GENERATORS = {"genmix": ("dcgan", "stylegan", "stylegan2-ada", "textual-inversion", "diffusion")}
 """Paper -> the generators that its tables compare."""
 
-SHOWPIECE = {"genmix": "phantom:liver", "textual_inversion": "phantom:prostate"}
+SHOWPIECE = {"genmix": "phantom:liver", "textual_inversion": "phantom:prostate", "mage_adapter": "phantom:dermoscopy"}
 """Paper -> the data set on which its notebooks run by default, whose results figures/ shows."""
 
 DEFAULT_PAPER = "genmix"

@@ -50,6 +50,8 @@ TRAIN = "python -m nbutils train-prior "
 
 PRETRAINED = {
     "prior-backbone": Pretrained("backbone/weights.safetensors", TRAIN + "backbone"),
+    "prior-backbone-vit": Pretrained("backbone-vit/weights.safetensors", TRAIN + "backbone-vit"),
+    "prior-backbone-swin": Pretrained("backbone-swin/weights.safetensors", TRAIN + "backbone-swin"),
     "prior-backbone-gpu": Pretrained("backbone-gpu/weights.safetensors", TRAIN + "backbone-gpu"),
     "prior-diffusion": Pretrained("diffusion/weights.safetensors", TRAIN + "diffusion"),
     "prior-diffusion-gpu": Pretrained("diffusion-gpu/weights.safetensors", TRAIN + "diffusion-gpu"),

@@ -140,7 +140,7 @@ def test_grey_images_look_to_the_prior_like_the_same_in_colour():
 
 
 def test_a_network_without_a_prior_is_refused():
-    with pytest.raises(ValueError, match="no prior of the network 'vgg16', only of test_byobnet, resnet18; let it"):
+    with pytest.raises(ValueError, match="no prior of the network 'vgg16', only of test_byobnet, test_vit, swin_tiny"):
         config_at("paper", "prior")
 
 

@@ -24,8 +24,8 @@ TEN = {
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYERS = (
     "scales", "seeds", "files", "dataset_names", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
-    "weights", "models", "training", "backbone", "pipelines", "generators", "priors", "augmentation", "traditional",
-    "imbalance", "online", "metrics", "protocols", "classification", "comparison", "oracle", "features", "fidelity",
+    "weights", "models", "training", "backbone", "protocols", "pipelines", "generators", "priors", "augmentation",
+    "traditional", "imbalance", "online", "metrics", "classification", "comparison", "oracle", "features", "fidelity",
     "embedding", "placement", "verdicts", "papers", "claims", "tuning", "composition", "figures", "widgets", "results",
     "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip

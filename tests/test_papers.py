@@ -7,6 +7,7 @@ from scipy import stats
 
 from nbutils import generators, phantoms
 from nbutils.claims import genmix_claims, textual_inversion_claims, textual_inversion_tuning_claims
+from nbutils.generators.mage import MageAdapter, MageAdapterVQ, MageFineTuned
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.oracle import modality_of
 from nbutils.papers import (
@@ -207,10 +208,14 @@ def test_a_margin_of_its_own_says_what_a_claim_calls_an_effect():
     assert verdicts.tolist() == ["not replicated", "replicated"]
 
 
-@pytest.mark.parametrize("paper", ["genmix", "textual_inversion"])
+KERA_CLASSES = ("amoeba", "bacteria", "fungal", "hsk")
+MAGE_GENERATORS = {kind.name: kind for kind in (MageFineTuned, MageAdapter, MageAdapterVQ)}
+
+
+@pytest.mark.parametrize("paper", ["genmix", "textual_inversion", "mage_adapter"])
 def test_paper_scale_has_the_numbers_of_the_protocol(paper):
     config = config_at("paper", paper=paper)
-    assert "classifier.network" in protocol(paper)
+    assert "classifier.num_epochs" in protocol(paper) or "num_steps" in protocol(paper)
     for setting, value in protocol(paper).items():
         part, _, field = setting.partition(".")
         if part in generators.names():
@@ -225,14 +230,20 @@ def test_paper_scale_has_the_numbers_of_the_protocol(paper):
             assert Traditional.__dataclass_fields__[field].default == value, setting
         elif part == "textual-inversion":
             assert getattr(TextualInversion.scales["paper"], field) == value, setting
+        elif part in MAGE_GENERATORS:
+            assert getattr(MAGE_GENERATORS[part].scales["paper"], field) == value, setting
         elif part == "num_steps":
             assert config.num_epochs * config.epoch_steps == value
+        elif part == "num_epochs":
+            images = np.mean([reported_value(paper, "real", f"kera:images:train:{name}") for name in KERA_CLASSES])
+            settings = MageAdapter.scales["paper"]
+            assert settings.num_steps * settings.batch_size == pytest.approx(value * images, rel=0.01)
         else:
             assert part in ("share", "alpha"), setting
 
 
 def test_every_paper_has_its_classifier_and_its_showpiece():
-    assert set(SHOWPIECE) == set(CLASSIFIERS)
+    assert set(SHOWPIECE) == {name.removesuffix("_swin") for name in CLASSIFIERS}
 
 
 def test_the_summary_is_mean_sd_and_n_over_seeds():

@@ -1,5 +1,6 @@
 """The priors at toy size: each trains, resumes, is kept as its card says, and works as what it stands in for."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from nbutils.files import read_json
 from nbutils.priors import autoencoder as kl
 from nbutils.priors import backbone as reading
 from nbutils.priors import mage, rebuilding, text, text_to_image, vqgan
+from nbutils.protocols import SMALL_TRANSFORMERS
 
 SMALL = {"num_images": 48, "num_steps": 6, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 1}
 
@@ -29,6 +31,14 @@ def cache(tmp_path_factory):
 
 def toy_backbone():
     return priors.Backbone("backbone", priors.BackboneRecipe(**SMALL, image_sizes=(16, 32)))
+
+
+def toy_vit():
+    options = (("img_size", 16), ("patch_size", 4))
+    return priors.Backbone(
+        "backbone-vit",
+        priors.SizedBackboneRecipe(**SMALL, image_sizes=(16,), network="test_vit", options=options),
+    )
 
 
 def toy_autoencoder(aligned_with=None, **changes):
@@ -64,7 +74,10 @@ def toy_diffusion():
     return priors.PixelDiffusion("diffusion", priors.PixelDiffusionRecipe(**SMALL, scale="smoke"))
 
 
-@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_vqgan, toy_mage, toy_text_to_image, toy_diffusion])
+TOYS = [toy_backbone, toy_vit, toy_autoencoder, toy_vqgan, toy_mage, toy_text_to_image, toy_diffusion]
+
+
+@pytest.mark.parametrize("make", TOYS)
 def test_weights_are_half_precision_with_a_card_of_recipe_and_cost(make):
     prior = make()
     card = read_json(prior.folder() / weights.PRIOR_CARD)
@@ -77,7 +90,7 @@ def test_weights_are_half_precision_with_a_card_of_recipe_and_cost(make):
     assert not list(prior.folder().rglob("*.pt"))
 
 
-@pytest.mark.parametrize("make", [toy_backbone, toy_autoencoder, toy_vqgan, toy_mage, toy_text_to_image, toy_diffusion])
+@pytest.mark.parametrize("make", TOYS)
 def test_an_interrupted_training_ends_in_the_same_weights(make, tmp_path, monkeypatch):
     monkeypatch.setattr("nbutils.training.CHECKPOINT_SECONDS", -1.0)
     undisturbed = make().folder()
@@ -161,6 +174,22 @@ def test_attributes_are_read_by_name():
     assert list(found) == list(corpus.ATTRIBUTES)
     assert found["scene"].tolist() == [2, 2, 2]
     assert found["tone"].tolist() == [1, 1, 1]
+
+
+def test_a_backbone_is_loaded_with_the_options_it_was_built_with():
+    network = backbone.load_backbone(toy_vit().folder())
+    assert network.patch_embed.img_size == (16, 16)
+    assert network.patch_embed.patch_size == (4, 4)
+
+
+@pytest.mark.parametrize("name", SMALL_TRANSFORMERS)
+def test_small_transformers_are_those_of_their_priors(name):
+    network, options = (SMALL_TRANSFORMERS[name][part] for part in ("network", "options"))
+    recipe = priors.get(backbone.backbone_of(network).removeprefix("prior-")).recipe
+    assert (recipe.network, recipe.options, recipe.image_sizes) == (network, options, (32,))
+    reader = backbone.build_reader(network, json.loads(json.dumps(options)))  # as a card gives them
+    assert reader(torch.zeros(2, 3, 32, 32)).shape == (2, sum(backbone.NUM_VALUES))
+    assert sum(p.numel() for p in reader.parameters()) < 1e6
 
 
 def test_batches_of_the_backbone_take_turns_in_size_and_keep_labels_with_images():

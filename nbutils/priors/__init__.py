@@ -7,16 +7,32 @@ import pandas as pd
 from nbutils import weights
 from nbutils.files import read_json
 from nbutils.priors.autoencoder import Autoencoder, AutoencoderRecipe
-from nbutils.priors.backbone import Backbone, BackboneRecipe
+from nbutils.priors.backbone import Backbone, BackboneRecipe, SizedBackboneRecipe
 from nbutils.priors.base import Prior
 from nbutils.priors.mage import MagePrior, MageRecipe
 from nbutils.priors.pixel_diffusion import PixelDiffusion, PixelDiffusionRecipe
 from nbutils.priors.text_to_image import TextToImage, TextToImageRecipe
 from nbutils.priors.vqgan import VQGANPrior, VQGANRecipe
+from nbutils.protocols import SMALL_TRANSFORMERS
 from nbutils.scales import choose
 
 _BACKBONE = Backbone(
     "backbone", BackboneRecipe(num_images=100_000, num_steps=20_000, batch_size=64, learning_rate=3e-3, cooldown=0.8)
+)
+_TRANSFORMERS = tuple(
+    Backbone(
+        f"backbone-{name}",
+        SizedBackboneRecipe(
+            num_images=100_000,
+            num_steps=12_000,
+            batch_size=64,
+            learning_rate=1e-3,
+            cooldown=0.8,
+            image_sizes=(32,),
+            **network,
+        ),
+    )
+    for name, network in SMALL_TRANSFORMERS.items()
 )
 _AUTOENCODER_64 = Autoencoder(
     "autoencoder-64",
@@ -78,7 +94,7 @@ _DIFFUSION_GPU = PixelDiffusion(
         ema_decay=0.9995,
     ),
 )
-_SMALL = (_BACKBONE, _AUTOENCODER_64, _AUTOENCODER_32, _DIFFUSION, _TEXT_TO_IMAGE, _VQGAN, _MAGE)
+_SMALL = (_BACKBONE, *_TRANSFORMERS, _AUTOENCODER_64, _AUTOENCODER_32, _DIFFUSION, _TEXT_TO_IMAGE, _VQGAN, _MAGE)
 _GPU = (_BACKBONE_GPU, _DIFFUSION_GPU)  # for scale "gpu": too large to be shipped, trained where they are needed
 _PRIORS = {prior.name: prior for prior in (*_SMALL, *_GPU)}
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +30,17 @@ class BackboneRecipe(Recipe):
     image_sizes: tuple[int, ...] = (32, 64)
     weight_decay: float = 0.05
     ema_decay: float = 0.999
+    options: ClassVar[tuple[tuple[str, object], ...]] = ()
+
+
+@dataclass(frozen=True)
+class SizedBackboneRecipe(BackboneRecipe):
+    """Of a timm network that is made for one size of images, as transformers are.
+
+    options: further arguments of timm.create_model, as (name, value) pairs.
+    """
+
+    options: tuple[tuple[str, object], ...] = ()
 
 
 def attribute_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -71,7 +83,9 @@ class Backbone(Prior):
         recipe = self.recipe
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(0, self.name, "weights"))
-            method = BackboneMethod(build_reader(recipe.network).to(memory_format=torch.channels_last), recipe)
+            method = BackboneMethod(
+                build_reader(recipe.network, recipe.options).to(memory_format=torch.channels_last), recipe
+            )
         batches = attribute_batches(recipe.num_images, recipe.image_sizes, recipe.batch_size)
         log = train(method, batches, recipe.num_steps, seed=0, description=self.name, checkpoint=folder / "training.pt")
         # The average of weights alone would be normalised with the statistics of batches that other weights saw.
