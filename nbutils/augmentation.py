@@ -134,6 +134,18 @@ def labels_for_share(real: ImageSet, share: float) -> np.ndarray:
     return np.repeat(np.arange(real.num_classes), counts)
 
 
+def labels_to_fill(real: ImageSet, total: int) -> np.ndarray:
+    """Return labels, (M,) int64, of the synthetic images that fill each class up to `total` images.
+
+    A class that has as many or more gets none. Raises ValueError if that holds for all of them.
+    """
+    missing = np.maximum(total - real.class_counts(), 0)
+    if not missing.any():
+        counts = ", ".join(map(str, real.class_counts()))
+        raise ValueError(f"Classes to be filled up to {total} images already have {counts}: ask for more.")
+    return np.repeat(np.arange(real.num_classes), missing)
+
+
 def append(real: ImageSet, synthetic: ImageSet) -> ImageSet:
     """Join real and synthetic images into one training pool."""
     return concatenate([real, synthetic], name=f"{real.name} + {synthetic.name}")

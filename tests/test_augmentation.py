@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import make_blobs
 
-from nbutils.augmentation import AugMix, GenMix, MixUp, Plain, append, labels_for_share, table_arms
+from nbutils.augmentation import AugMix, GenMix, MixUp, Plain, append, labels_for_share, labels_to_fill, table_arms
 from nbutils.images import ImageSet
 
 
@@ -51,6 +51,18 @@ def test_the_share_is_that_of_synthetic_images_in_the_pool(blobs, share, expecte
 def test_an_impossible_share_is_refused(blobs, share):
     with pytest.raises(ValueError, match="between 0 and 1"):
         labels_for_share(blobs, share)
+
+
+@pytest.mark.parametrize(("total", "expected"), [(50, [20, 20]), (31, [1, 1])])
+def test_classes_are_filled_up_to_a_total(blobs, total, expected):
+    assert np.bincount(labels_to_fill(blobs, total)).tolist() == expected
+
+
+def test_a_full_class_gets_no_synthetic_image():
+    real = append(constant(0, count=8, label=0), constant(9, count=3, label=1))
+    assert labels_to_fill(real, 5).tolist() == [1, 1]
+    with pytest.raises(ValueError, match="filled up to 3 images already have 8, 3: ask for more"):
+        labels_to_fill(real, 3)
 
 
 def test_plain_targets_are_one_hot_and_images_are_untouched(blobs):

@@ -38,3 +38,25 @@ def test_every_source_gives_as_many_images_as_the_smallest():
     assert set(table["n"]) == {20}
     expected = metrics.frechet_distance(features.extract(few, "pixels"), features.extract(test, "pixels"))
     assert table.loc["few", "fd_pixels"] == pytest.approx(expected)
+
+
+def test_distances_of_a_class_are_among_its_own_images(monkeypatch):
+    middle = Extractor(lambda: "1" * 64, lambda: lambda images: images[:, 0, 8, 7:10].float(), image_size=None)
+    monkeypatch.setitem(features.EXTRACTORS, "middle", middle)
+    train, test, good = make_blobs(60, 0), make_blobs(40, 1), make_blobs(50, 2)
+    swapped = type(good)(good.images, 1 - good.labels, good.class_names, good.groups, "swapped")
+    table = fidelity.class_distances({"good": good, "swapped": swapped}, train, test, "middle")
+    table = table.set_index("source")
+    assert table["class"].tolist() == [name for name in train.class_names for _ in range(3)]
+    assert (table.loc["swapped", "fd_test"].to_numpy() > 3 * table.loc["good", "fd_test"].to_numpy()).all()
+    assert table.loc["real (train)", ["fd_train", "kd_train"]].isna().all(axis=None)
+    assert table.drop(index="real (train)").notna().all(axis=None)
+
+
+def test_of_a_class_every_source_gives_as_many_images_as_the_smallest():
+    train, test, few = make_blobs(60, 0), make_blobs(40, 1), make_blobs(20, 2)
+    table = fidelity.class_distances({"few": few}, train, test, "pixels").set_index("source")
+    assert table["n"].tolist() == [count for count in few.class_counts() for _ in range(2)]
+    assert table["n_test"].tolist() == [count for count in test.class_counts() for _ in range(2)]
+    mine, theirs = (features.extract(images.of_class(0), "pixels") for images in (few, test))
+    assert table.loc["few", "fd_test"].iloc[0] == pytest.approx(metrics.frechet_distance(mine, theirs))
