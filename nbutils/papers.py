@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 
 import numpy as np
@@ -57,6 +58,18 @@ def reported_value(paper: str, method: str, metric: str) -> float:
     return float(found.iloc[0]) if len(found) else float("nan")
 
 
+def reported_means(paper: str, methods: Sequence[str], pattern: str) -> dict[str, float]:
+    """Return each method's mean over the printed metrics that match a pattern such as "odir:fid_test:*".
+
+    Only metrics that are printed for all of them count, so that all means are over the same cells; methods for which
+    none is printed are left aside, with NaN.
+    """
+    table = reported(paper)
+    matching = table["metric"].map(lambda metric: fnmatchcase(metric, pattern)) & table["method"].isin(methods)
+    cells = table[matching].pivot(index="metric", columns="method", values="value")
+    return cells.dropna(axis=1, how="all").dropna().mean().reindex(list(methods)).to_dict()
+
+
 @dataclass(frozen=True)
 class Claim:
     """One sentence that our results can support or contradict.
@@ -82,9 +95,8 @@ class Claim:
         """Return the paper's own numbers: that of the method, against the best (for "less": lowest) of the others."""
         if self.paper is None:
             return "our question"
-        metric = self.printed_metric or self.metric
-        ours = reported_value(self.paper, self.method, metric)
-        others = [reported_value(self.paper, other, metric) for other in self.others]
+        cells = reported_means(self.paper, (self.method, *self.others), self.printed_metric or self.metric)
+        ours, others = cells[self.method], [cells[other] for other in self.others]
         if np.isnan(ours) or np.isnan(others).all():
             return "in words only"
         rival = np.nanmin(others) if self.expects == "less" else np.nanmax(others)
