@@ -1,4 +1,4 @@
-"""Latent diffusion with diffusers' StableDiffusionPipeline: images to latents and back, vectors of text to images."""
+"""Latent diffusion with diffusers' StableDiffusionPipeline: images to latents and back, texts to vectors and images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from nbutils.images import to_float, to_uint8
 from nbutils.progress import progress
@@ -70,6 +71,13 @@ def decode(autoencoder: AutoencoderKL, latents: Tensor, batch_size: int = 256) -
 def reconstruct(autoencoder: AutoencoderKL, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """Return what is left of uint8 images (N, 3, S, S) after encoding (to the mean latent) and decoding, likewise."""
     return decode(autoencoder, encode(autoencoder, images, batch_size).chunk(2, dim=1)[0], batch_size)
+
+
+def encode_texts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, texts: Sequence[str]) -> Tensor:
+    """Return the text encoder's states (E, L, D) of texts, without gradients; a text that is too long is cut off."""
+    ids = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").input_ids
+    with torch.no_grad():
+        return text_encoder(ids.to(text_encoder.device)).last_hidden_state
 
 
 def generate(

@@ -1,6 +1,7 @@
 """What all tests share: small image sets made by code, and caches of their own."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,3 +52,31 @@ def middle(images: np.ndarray) -> np.ndarray:
     """Return the mean of the middle ninth of each image, (N, C), where lesions lie."""
     third = images.shape[-1] // 3
     return images[:, :, third:-third, third:-third].mean((2, 3))
+
+
+def save_small_pipeline(folder: Path) -> None:
+    """Write a pipeline of diffusers with random weights: 16 px, 8 x 8 latents of 4 channels, 77 tokens of width 16."""
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline
+
+    from nbutils.priors import TextToImageRecipe
+    from nbutils.priors.text import build_text_encoder, build_tokenizer
+    from nbutils.priors.text_to_image import build_unet
+
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(["picture", "red", "disc"])
+    recipe = TextToImageRecipe(1, 1, 1, 1e-3, widths=(16, 16), head_channels=8, text_width=16, norm_groups=8)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    autoencoder = AutoencoderKL(
+        **blocks, block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4, sample_size=16, scaling_factor=0.5
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=autoencoder,
+        unet=build_unet(recipe, latent_channels=4, latent_size=8),
+        text_encoder=build_text_encoder(tokenizer, 16, layers=2, heads=2),
+        tokenizer=tokenizer,
+        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction", steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)

@@ -7,18 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import make_blobs
-from diffusers import AutoencoderKL, EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from conftest import make_blobs, save_small_pipeline
+from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionPipeline
 from safetensors.torch import save_file
 from torch import Tensor
 
 from nbutils import generators, pipelines, training
+from nbutils.generators import latent_diffusion
 from nbutils.generators import textual_inversion as ti
 from nbutils.generators.text_sampling import Conditions, Known, draw_latents, guided, new_sampler
 from nbutils.generators.token_embeddings import TokenEmbedding, encode_nothing, encode_vectors, initial_vectors
-from nbutils.priors import TextToImageRecipe
-from nbutils.priors.text import build_text_encoder, build_tokenizer
-from nbutils.priors.text_to_image import build_unet
 from nbutils.seeds import derive_seed, image_seeds, seeded_normal
 
 WIDTH, SIZE = 16, 16
@@ -26,26 +24,8 @@ WIDTH, SIZE = 16, 16
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A pipeline of diffusers with random weights: 16 px, 8 x 8 latents of 4 channels, 77 tokens of width 16."""
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(["picture", "red", "disc"])
-    recipe = TextToImageRecipe(1, 1, 1, 1e-3, widths=(16, 16), head_channels=8, text_width=WIDTH, norm_groups=8)
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    autoencoder = AutoencoderKL(
-        **blocks, block_out_channels=(8, 8), latent_channels=4, norm_num_groups=4, sample_size=SIZE, scaling_factor=0.5
-    )
-    pipeline = StableDiffusionPipeline(
-        vae=autoencoder,
-        unet=build_unet(recipe, latent_channels=4, latent_size=8),
-        text_encoder=build_text_encoder(tokenizer, WIDTH, layers=2, heads=2),
-        tokenizer=tokenizer,
-        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction", steps_offset=1),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
     path = tmp_path_factory.mktemp("pipeline")
-    pipeline.save_pretrained(path)
+    save_small_pipeline(path)
     return path
 
 
@@ -304,7 +284,7 @@ def test_one_concept_is_drawn_as_by_diffusers_own_pipeline(folder, prediction_ty
     both = Conditions(asked.states.repeat(2, 1, 1, 1), asked.weights.repeat(2, 1), asked.empty)
     sampler = new_sampler(pipeline, "euler-ancestral", 5)
     with torch.inference_mode():
-        found = draw_latents(pipeline, sampler, both, seeds, 2.0)
+        found = draw_latents(pipeline.unet, sampler, both, seeds, 2.0)
         pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
         expected = pipeline(
             prompt_embeds=asked.states[0].repeat(2, 1, 1),
@@ -354,7 +334,7 @@ def test_latents_outside_of_the_mask_come_out_as_they_went_in(pipeline):
     sampler = new_sampler(pipeline, "euler-ancestral", 4)
     with torch.inference_mode():
         asked = given(pipeline, random_vectors(2), weights=[1.0])
-        found = draw_latents(pipeline, sampler, asked, [1], 2.0, Known(latents, cells))
+        found = draw_latents(pipeline.unet, sampler, asked, [1], 2.0, Known(latents, cells))
     inside = cells.expand_as(latents) > 0
     assert torch.equal(found[~inside], latents[~inside])
     assert (found[inside] - latents[inside]).abs().min() > 0
@@ -417,7 +397,7 @@ def test_long_vectors_learn_in_proportion(folder, blobs):
 
 def test_small_images_have_an_autoencoder_of_their_own(folder, monkeypatch):
     asked, small = [], SimpleNamespace(config=SimpleNamespace(latent_channels=4))
-    monkeypatch.setattr(ti, "_autoencoder", lambda name, checksum: asked.append(name) or small)
+    monkeypatch.setattr(latent_diffusion, "_autoencoder", lambda name, checksum: asked.append(name) or small)
     generator = make(folder)
     for image_size, own in ((SIZE, False), (SIZE // 2 + 1, False), (SIZE // 2, True)):
         generator.card = {"image_size": image_size}

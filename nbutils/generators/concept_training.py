@@ -5,13 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from nbutils.generators.latent_training import LatentBatches, denoising_error
 from nbutils.generators.token_embeddings import encode_vectors
-from nbutils.models.diffusion_loss import spread_time_steps
-from nbutils.pipelines import sampled
-from nbutils.seeds import derive_seed
-from nbutils.training import BatchOrder, Method, autocast, device
+from nbutils.training import Method, autocast, device
 
 
 class Embeddings(nn.Module):
@@ -42,13 +39,10 @@ class TextualInversionMethod(Method):
             states = encode_vectors(
                 self.pipeline.tokenizer, self.pipeline.text_encoder, list(self.modules["generator"].vectors)
             )
-            noisy = self.scheduler.add_noise(latents, noise, t).contiguous(memory_format=torch.channels_last)
-            predicted = self.pipeline.unet(noisy, t, states.repeat_interleave(size, dim=0)).sample
-        epsilon = self.scheduler.config.prediction_type == "epsilon"
-        target = noise if epsilon else self.scheduler.get_velocity(latents, noise, t)
-        losses = (
-            F.mse_loss(predicted.float(), target, reduction="none").unflatten(0, (concepts, size)).flatten(1).mean(1)
+        errors = denoising_error(
+            self.pipeline.unet, self.scheduler, latents, noise, t, states.repeat_interleave(size, dim=0)
         )
+        losses = errors.unflatten(0, (concepts, size)).flatten(1).mean(1)
         self.optimizers["generator"].zero_grad(set_to_none=True)
         losses.sum().backward()
         self.optimizers["generator"].step()
@@ -61,17 +55,15 @@ def concept_batches(
     """Return a function from step to scaled latents, noise (E, B, C, h, w) and times (E, B) int64, a row per concept.
 
     concepts: means and log-variances (N_e, 2 C, h, w) of each one's images. A row depends on its images and seed alone,
-    not on the concepts beside it. Times are those of spread_time_steps.
+    not on the concepts beside it; see LatentBatches.
     """
-    orders = [BatchOrder(len(rows), batch_size, seed) for rows, seed in zip(concepts, seeds, strict=True)]
+    alone = [
+        LatentBatches(moments[None], batch_size, seed, scale, num_timesteps)
+        for moments, seed in zip(concepts, seeds, strict=True)
+    ]
 
     def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
-        rows = []
-        for moments, order, seed in zip(concepts, orders, seeds, strict=True):
-            generator = torch.Generator().manual_seed(derive_seed(seed, "noise", step))
-            latents = scale * sampled(moments[order.indices(step)], generator)
-            noise = torch.randn(latents.shape, generator=generator)
-            rows.append((latents, noise, spread_time_steps(batch_size, num_timesteps, generator)))
+        rows = [batches(step) for batches in alone]
         latents, noise, t = (torch.stack(parts).to(device()) for parts in zip(*rows, strict=True))
         return latents, noise, t
 

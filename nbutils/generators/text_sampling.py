@@ -61,7 +61,7 @@ def guided(unet: UNet2DConditionModel, x: Tensor, t: Tensor, given: Conditions, 
 
 
 def draw_latents(
-    pipeline: StableDiffusionPipeline,
+    unet: UNet2DConditionModel,
     sampler: SchedulerMixin,
     given: Conditions,
     seeds: Sequence[int],
@@ -72,7 +72,6 @@ def draw_latents(
 
     known: what to keep, which is put back, with noise for the time, before every step; None = draw all.
     """
-    unet = pipeline.unet
     shape = (unet.config.in_channels, unet.config.sample_size, unet.config.sample_size)
     noise = seeded_normal(seeds, shape).to(device())
     noises = [torch.Generator().manual_seed(derive_seed(seed, "steps")) for seed in seeds]

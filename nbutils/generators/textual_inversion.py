@@ -3,18 +3,15 @@
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nbutils import weights
-from nbutils.generators.base import Generator, GeneratorConfig
 from nbutils.generators.concept_training import Embeddings, TextualInversionMethod, concept_batches
+from nbutils.generators.latent_diffusion import LatentDiffusionConfig, LatentDiffusionGenerator
 from nbutils.generators.text_sampling import Conditions, Known, draw_latents, new_sampler
 from nbutils.generators.token_embeddings import (
     TokenEmbedding,
@@ -24,8 +21,7 @@ from nbutils.generators.token_embeddings import (
     load_embedding,
     save_embedding,
 )
-from nbutils.images import ImageSet, resize, to_float
-from nbutils.pipelines import decode, encode, load_autoencoder, load_pipeline
+from nbutils.images import ImageSet, to_float
 from nbutils.progress import progress
 from nbutils.scales import choose
 from nbutils.seeds import derive_seed
@@ -36,53 +32,28 @@ __all__ = ["TextualInversion", "TextualInversionConfig", "TokenEmbedding", "load
 
 
 @dataclass(frozen=True)
-class TextualInversionConfig(GeneratorConfig):
+class TextualInversionConfig(LatentDiffusionConfig):
     """Settings of textual inversion; batch_size images of each class make a step.
 
-    pipeline: a complete folder of diffusers' StableDiffusionPipeline, by a name that nbutils.weights knows: of a prior,
-        of Stable Diffusion, "folder:PATH", or a hub id with its commit.
-    small_autoencoder: another one that shares the small prior's latents, for images of at most half the size that the
-        pipeline's own takes; unused where the pipeline's latents have another number of channels. None = none.
     num_vectors: that stand for one token, 1..75; a tuple gives each class its own number.
     initial_words, jitter: what the vectors are before training; see token_embeddings.initial_vectors.
     initial_scale: how many times as long as those of words they are; the learning rate grows in proportion. A text
         encoder of two layers drowns vectors of the length of words in what it adds to them.
     learning_rate: of AdamW without weight decay, constant, for vectors of the length of words.
-    guidance_scale: of classifier-free guidance, 1 = none. sampler: a key of text_sampling.SAMPLERS.
     """
 
-    pipeline: str = "prior-text-to-image"
-    small_autoencoder: str | None = None
     num_vectors: int | tuple[int, ...] = 64
     initial_words: str = "picture"
     jitter: float = 0.1
     initial_scale: float = 1.0
     learning_rate: float = 0.005
-    guidance_scale: float = 2.0
-    sampler: str = "euler-ancestral"
-    num_sampling_steps: int = 100
 
 
 _SMALL = {"small_autoencoder": "prior-autoencoder-32", "initial_scale": 40.0, "sampler": "dpm++"}
 """Settings for the small prior; DPM-Solver++ needs ten steps where Euler ancestral needs 25."""
 
 
-@lru_cache(maxsize=1)
-def _pipeline(name: str, checksum: str) -> StableDiffusionPipeline:
-    """Return the pipeline, loaded once for all generators on it; the checksum tells weights apart."""
-    del checksum
-    with torch.inference_mode(False):  # it may first be needed for drawing, and be trained through later
-        return load_pipeline(weights.locate(name))
-
-
-@lru_cache(maxsize=2)
-def _autoencoder(name: str, checksum: str) -> AutoencoderKL:
-    del checksum
-    with torch.inference_mode(False):
-        return load_autoencoder(weights.locate(name))
-
-
-class TextualInversion(Generator):
+class TextualInversion(LatentDiffusionGenerator):
     """A frozen text-to-image pipeline, and one embedding per class, trained on the class' images alone.
 
     Paper scale is that of de Wilde et al.: Stable Diffusion 2.0 at 512 px, 64 vectors, 50,000 steps of one image,
@@ -107,21 +78,6 @@ class TextualInversion(Generator):
     }
 
     @property
-    def pipeline(self) -> StableDiffusionPipeline:
-        """The frozen pipeline."""
-        return _pipeline(self.config.pipeline, weights.checksum(self.config.pipeline))
-
-    @property
-    def autoencoder(self) -> AutoencoderKL:
-        """The frozen autoencoder that turns images into the pipeline's latents."""
-        name = self.config.small_autoencoder
-        if name is None or 2 * self.card["image_size"] > self._pixels(self.pipeline.vae):
-            return self.pipeline.vae
-        small = _autoencoder(name, weights.checksum(name))
-        shared = small.config.latent_channels == self.pipeline.unet.config.in_channels
-        return small if shared else self.pipeline.vae
-
-    @property
     def embeddings(self) -> dict[str, TokenEmbedding]:
         """The trained embedding of each class, by its name."""
         vectors = self.networks[0].vectors
@@ -141,13 +97,6 @@ class TextualInversion(Generator):
         other.config = replace(self.config, **sampling)
         other.card = {**self.card, "config": asdict(other.config)}
         return other
-
-    def key(self, images: ImageSet) -> dict:
-        """Return everything that determines the trained weights, the pipeline's files included."""
-        return {**super().key(images), "pretrained": {name: weights.checksum(name) for name in self.pretrained()}}
-
-    def pretrained(self) -> list[str]:
-        return [name for name in (self.config.pipeline, self.config.small_autoencoder) if name is not None]
 
     def cost(self) -> dict[str, float | bool]:
         """Return what it took, see Generator.cost; a step sees batch_size images of each class."""
@@ -180,28 +129,6 @@ class TextualInversion(Generator):
         return concept_batches(
             concepts, self.config.batch_size, seeds, scale, method.scheduler.config.num_train_timesteps
         )
-
-    @property
-    def working_size(self) -> int:
-        """Pixels at which the autoencoder gives latents of the network's size; images are resized to it and back."""
-        return self._pixels(self.autoencoder)
-
-    def _pixels(self, autoencoder: AutoencoderKL) -> int:
-        """Return the pixels of images whose latents by this autoencoder have the network's size."""
-        halvings = len(autoencoder.config.block_out_channels) - 1
-        return self.pipeline.unet.config.sample_size * 2**halvings
-
-    def _moments(self, images: np.ndarray) -> Tensor:
-        """Return means and log-variances of the latents of uint8 images (N, C, H, W), (N, 2 C', h, w) float16."""
-        resized = resize(images, self.working_size)
-        return encode(self.autoencoder, resized.repeat(3 // resized.shape[1], axis=1))
-
-    def _decoded(self, latents: Tensor) -> np.ndarray:
-        """Return scaled latents as uint8 images (N, C, H, W) of the size and channels that were trained on."""
-        drawn = decode(self.autoencoder, latents / self.pipeline.vae.config.scaling_factor)
-        if self.card["channels"] == 1:
-            drawn = drawn.mean(axis=1, keepdims=True).round().astype(np.uint8)
-        return resize(drawn, self.card["image_size"])
 
     def draw(self, network: nn.Module, labels: Tensor, seeds: Sequence[int]) -> Tensor:
         """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""
@@ -258,7 +185,7 @@ class TextualInversion(Generator):
             states = encode_vectors(tokenizer, text_encoder, list(network.vectors))
             given = Conditions(states[chosen], wanted.gather(1, chosen), encode_nothing(tokenizer, text_encoder))
             sampler = new_sampler(self.pipeline, self.config.sampler, self.config.num_sampling_steps)
-            return self._decoded(draw_latents(self.pipeline, sampler, given, list(seeds), scale, known))
+            return self._decoded(draw_latents(self.pipeline.unet, sampler, given, list(seeds), scale, known))
 
     def _chunks(self, count: int, verb: str):
         """Yield slices of sample_batch_size images, behind a progress bar."""

@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from nbutils import weights
 from nbutils.files import atomic
+from nbutils.pipelines import encode_texts
 
 ANY_TOKEN = 0  # stands where a vector will be put
 A1111 = "string_to_param"
@@ -118,6 +119,4 @@ def encode_vectors(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, concep
 
 def encode_nothing(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> Tensor:
     """Return the text encoder's states (L, dim) of the empty text, the condition of classifier-free guidance."""
-    ids = tokenizer([""], padding="max_length", return_tensors="pt").input_ids
-    with torch.inference_mode():
-        return text_encoder(ids.to(text_encoder.device)).last_hidden_state[0]
+    return encode_texts(tokenizer, text_encoder, [""])[0]
