@@ -15,10 +15,11 @@ from torch.nn.functional import one_hot
 from nbutils import generators
 from nbutils.classification import Training, build_network
 from nbutils.generators.concept_training import Embeddings, TextualInversionMethod
+from nbutils.generators.ldm_lora import AdaptedUNet, LDMLoRA, LDMLoRAMethod
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.generators.token_embeddings import initial_vectors
 from nbutils.models.stable_diffusion import build_stable_diffusion_2
-from nbutils.pipelines import frozen
+from nbutils.pipelines import encode_texts, frozen
 from nbutils.priors.text import build_tokenizer
 from nbutils.protocols import CLASSIFIERS, config_at
 from nbutils.training import Method
@@ -52,8 +53,10 @@ def build_all() -> pd.DataFrame:
 
     With random weights and a batch of two images where memory allows one step, else on the meta device (shapes only).
     """
-    trained = [_generator(name) for name in generators.names() if name != TextualInversion.name]
-    return pd.DataFrame([_checked(each) for each in (*trained, _stable_diffusion(), *map(_classifier, CLASSIFIERS))])
+    fine_tuned = {TextualInversion.name: _textual_inversion, LDMLoRA.name: _ldm_lora}
+    others = [_generator(name) for name in generators.names() if name not in fine_tuned]
+    on_stable_diffusion = [candidate() for candidate in fine_tuned.values()]
+    return pd.DataFrame([_checked(each) for each in (*others, *on_stable_diffusion, *map(_classifier, CLASSIFIERS))])
 
 
 def _generator(name: str) -> Candidate:
@@ -79,19 +82,16 @@ def _classifier(paper: str) -> Candidate:
     )
 
 
-def _stable_diffusion() -> Candidate:
+def _textual_inversion() -> Candidate:
     """Textual inversion on Stable Diffusion 2.0: a step of one concept on one image, everything but it frozen."""
     config = TextualInversion.scales["paper"]
 
-    def build() -> StableDiffusionPipeline:
-        return build_stable_diffusion_2(build_tokenizer([config.initial_words]))
-
     def networks() -> list[nn.Module]:
-        pipeline = build()
+        pipeline = _stable_diffusion(config.initial_words)
         return [pipeline.unet, pipeline.vae, pipeline.text_encoder]
 
     def step() -> Mapping[str, Tensor]:
-        pipeline = frozen(build())
+        pipeline = frozen(_stable_diffusion(config.initial_words))
         words = initial_vectors(
             pipeline.tokenizer, pipeline.text_encoder, config.initial_words, config.num_vectors, config.jitter, seed=0
         )
@@ -99,7 +99,35 @@ def _stable_diffusion() -> Candidate:
         latents, noise = torch.randn(2, 1, 1, 4, 64, 64)
         return method.step(0, latents, noise, torch.tensor([[500]]))
 
-    return Candidate(TextualInversion.name, config.image_size, networks, step, lambda n: 4 * n + STABLE_DIFFUSION_STEP)
+    return Candidate(TextualInversion.name, config.image_size, networks, step, _stable_diffusion_bytes)
+
+
+def _ldm_lora() -> Candidate:
+    """LoRA on the U-Net of Stable Diffusion 2.0: a step on one captioned image, everything but it frozen."""
+    config = LDMLoRA.scales["paper"]
+
+    def networks() -> list[nn.Module]:
+        pipeline = _stable_diffusion(config.caption)
+        return [AdaptedUNet(pipeline.unet, config.rank, config.alpha), pipeline.vae, pipeline.text_encoder]
+
+    def step() -> Mapping[str, Tensor]:
+        pipeline = frozen(_stable_diffusion(config.caption))
+        method = LDMLoRAMethod(pipeline, AdaptedUNet(pipeline.unet, config.rank, config.alpha), config.learning_rate)
+        states = encode_texts(pipeline.tokenizer, pipeline.text_encoder, [config.caption])
+        latents, noise = torch.randn(2, 1, 4, 64, 64)
+        return method.step(0, latents, noise, torch.tensor([500]), states)
+
+    return Candidate(LDMLoRA.name, config.image_size, networks, step, _stable_diffusion_bytes)
+
+
+def _stable_diffusion(words: str) -> StableDiffusionPipeline:
+    """Return Stable Diffusion 2.0 with random weights and a tokenizer that knows some words."""
+    return build_stable_diffusion_2(build_tokenizer(words.split()))
+
+
+def _stable_diffusion_bytes(parameters: int) -> int:
+    """Return what one step on a frozen pipeline takes."""
+    return 4 * parameters + STABLE_DIFFUSION_STEP
 
 
 def _images(size: int) -> Tensor:

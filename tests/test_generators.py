@@ -31,7 +31,8 @@ print(artefact.source, generator.log.resumed_from)
 """
 
 
-WITHOUT_PIPELINE = [name for name in generators.names() if name != "textual-inversion"]
+ON_A_PIPELINE = ["textual-inversion", "ldm-lora"]
+WITHOUT_PIPELINE = [name for name in generators.names() if name not in ON_A_PIPELINE]
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -56,10 +57,20 @@ def test_textual_inversion_builds_on_the_shipped_prior(scale):
     assert found == [(generator.config.num_vectors, width)] * 3
 
 
+@pytest.mark.parametrize("scale", ["smoke", "demo", "gpu"])
+def test_a_lora_builds_on_the_shipped_prior(scale):
+    generator = generators.create("ldm-lora", scale=scale)
+    method = generator.build(3, 1, generator.config.image_size)
+    found = generator.sampling_network(method).state_dict()
+    assert {min(matrix.shape) for matrix in found.values()} == {generator.config.rank}
+    if scale == "demo":
+        assert sum(matrix.numel() for matrix in found.values()) * 2 <= 1.5e6  # float16 bytes of a shipped file
+
+
 def test_the_paper_scale_takes_a_step_or_says_why_not(monkeypatch, capsys):
     monkeypatch.setattr(paper_build, "available_memory", lambda: 0)
     table = paper_build.build_all()
-    assert table["network"].tolist() == [*WITHOUT_PIPELINE, "textual-inversion", "vgg16", "resnet18"]
+    assert table["network"].tolist() == [*WITHOUT_PIPELINE, *ON_A_PIPELINE, "vgg16", "resnet18"]
     assert table["step"].str.startswith("meta device only: a step needs").all()
     assert len(capsys.readouterr().out.splitlines()) == len(table)
 

@@ -19,6 +19,7 @@ _REGISTRY = {
     "stylegan2-ada": "stylegan2_ada.StyleGAN2ADA",
     "textual-inversion": "textual_inversion.TextualInversion",
     "diffusion": "diffusion.Diffusion",
+    "ldm-lora": "ldm_lora.LDMLoRA",
 }
 
 

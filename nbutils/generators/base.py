@@ -125,9 +125,7 @@ class Generator(ABC):
         """Write weights (float16 safetensors), card (JSON) and loss curve (CSV) into a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        parts = enumerate(network.state_dict() for network in self.networks)
-        tensors = {f"{part}.{name}": value for part, state in parts for name, value in state.items()}
-        weights.save_half(tensors, folder / WEIGHTS)
+        self._write_weights(folder / WEIGHTS)
         if self.log is not None:
             with atomic(folder / CURVE) as temporary:
                 self.log.curve.to_csv(temporary, index=False)
@@ -145,7 +143,7 @@ class Generator(ABC):
         tensors = load_file(folder / WEIGHTS)
         for part in range(len(card["class_names"]) if generator.config.per_class else 1):
             network = generator.sampling_network(generator._new_method(part))
-            prefix = f"{part}."
+            prefix = generator._prefix(part)
             state = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
             network.load_state_dict(state)
             generator.networks.append(network.eval())
@@ -256,6 +254,16 @@ class Generator(ABC):
             return
         for label, network in enumerate(self.networks):
             yield network, np.flatnonzero(labels == label)
+
+    def _prefix(self, part: int) -> str:
+        """Return how the names of a part's weights begin in the file of weights."""
+        return f"{part}."
+
+    def _write_weights(self, path: Path) -> None:
+        """Write the weights of all parts as float16 safetensors."""
+        parts = enumerate(network.state_dict() for network in self.networks)
+        tensors = {self._prefix(part) + name: value for part, state in parts for name, value in state.items()}
+        weights.save_half(tensors, path)
 
     def _draw_uint8(self, network: nn.Module, labels: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         labels = np.zeros_like(labels) if self.config.per_class else labels
