@@ -79,6 +79,12 @@ PRETRAINED = {
         'torchvision, at timm.create_model("inception_v3").pretrained_cfg["url"]',
         "1a9a5a14",  # what its name tells
     ),
+    "vgg16-imagenet": Pretrained(
+        "vgg16-397923af.pth",
+        "torchvision, at models.VGG16_Weights.IMAGENET1K_V1.url",
+        "397923af",  # what its name tells
+    ),
+    "lpips-vgg16": Pretrained("weights-vgg16-lpips.pth", "toshas/torch-fidelity on GitHub, release v0.2.0"),
     "dinov2-large": Pretrained(
         "dinov2_vitl14_pretrain.pth", _DINOV2, "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"
     ),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nbutils.perceptual import perceptual_distance
 from nbutils.priors.base import Recipe
 from nbutils.training import Method, autocast, set_learning_rate
 
@@ -46,20 +47,6 @@ class PatchDiscriminator(nn.Sequential):
             nn.LeakyReLU(0.2),
             nn.Conv2d(2 * width, 1, 4, 1, 1),
         )
-
-
-def perceptual_distance(backbone: nn.Module, images: Tensor, others: Tensor) -> Tensor:
-    """Return the distance of images (B, 3, H, W) -1..1 in the backbone's feature maps, a scalar.
-
-    Maps are normalised over channels at each place, as in LPIPS (Zhang et al. 2018), so that it lies in 0..4. It is the
-    backbone behind the extractor `shipped`, too: distances on its features flatter what came through the network.
-    """
-    maps = backbone.forward_intermediates(torch.cat([images, others]), intermediates_only=True)
-    distances = []
-    for both in maps:
-        one, two = F.normalize(both.float(), dim=1).chunk(2)
-        distances.append((one - two).square().sum(1).mean())
-    return torch.stack(distances).mean()
 
 
 class RebuildingMethod(Method):
