@@ -6,10 +6,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
 
 from nbutils.generators.base import Generator, GeneratorConfig
-from nbutils.generators.gan import AdversarialMethod, channels_last, check_gan_size
+from nbutils.generators.gan import AdversarialMethod, adam_of_each, channels_last, check_gan_size
 from nbutils.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from nbutils.seeds import seeded_normal
 
@@ -60,11 +59,7 @@ class DCGAN(Generator):
         sizes = (num_classes, channels, image_size, config.width, config.max_width)
         generator, discriminator = DCGANGenerator(config.z_dim, *sizes), DCGANDiscriminator(*sizes)
         networks = {"generator": channels_last(generator), "discriminator": channels_last(discriminator)}
-        optimizers = {
-            name: Adam(network.parameters(), config.learning_rate, betas=(config.beta1, 0.999), fused=True)
-            for name, network in networks.items()
-        }
-        return DCGANMethod(generator, discriminator, optimizers)
+        return DCGANMethod(generator, discriminator, adam_of_each(networks, config.learning_rate, config.beta1))
 
     def draw(self, network: DCGANGenerator, labels: Tensor, seeds: Sequence[int]) -> Tensor:
         """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""

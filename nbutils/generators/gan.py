@@ -1,6 +1,6 @@
 """What all GANs of the suite share: losses, penalties, and the two updates of one training step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from nbutils.models.gan_layers import StyleBasedGenerator
+from nbutils.models.gan_layers import NoisyGenerator, StyleBasedGenerator
 from nbutils.seeds import seeded_normal
 from nbutils.training import Method, autocast, device, placed
 
@@ -69,6 +69,12 @@ def minimize(optimizer: Optimizer, loss: Tensor) -> Tensor:
     return loss.detach()
 
 
+def adam_of_each(networks: Mapping[str, nn.Module], learning_rate: float, beta1: float) -> dict[str, Adam]:
+    """Return Adam for each network, by the same names, with beta2 0.999."""
+    betas = (beta1, 0.999)
+    return {name: Adam(net.parameters(), learning_rate, betas=betas, fused=True) for name, net in networks.items()}
+
+
 def lazy_adam(network: nn.Module, learning_rate: float, interval: int | None = None) -> Adam:
     """Return Adam with beta1 0, beta2 0.99; with a regularisation step added every `interval` steps, corrected for it.
 
@@ -79,19 +85,28 @@ def lazy_adam(network: nn.Module, learning_rate: float, interval: int | None = N
     return Adam(network.parameters(), learning_rate * ratio, betas=(0.0, 0.99**ratio), eps=1e-8, fused=True)
 
 
-def draw_styled(network: StyleBasedGenerator, labels: Tensor, seeds: Sequence[int], truncation_psi: float) -> Tensor:
-    """Draw images (B, C, H, W) of labels (B,), with z and all noise inputs of image i cut from one draw of seeds[i]."""
-    drawn = seeded_normal(seeds, (network.z_dim + network.num_noise,)).to(labels.device)
+def seeded_inputs(network: NoisyGenerator, seeds: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    """Draw z (B, z_dim) and the noise inputs, each (B, 1, size, size), those of image i from one draw of seeds[i]."""
+    drawn = seeded_normal(seeds, (network.z_dim + network.num_noise,)).to(device())
     z, noise = drawn.tensor_split([network.z_dim], dim=1)
-    styles = network.styles(z, labels, truncation_psi)
-    return network.synthesize(styles, network.split_noise(noise))
+    return z, network.split_noise(noise)
+
+
+def draw_styled(network: StyleBasedGenerator, labels: Tensor, seeds: Sequence[int], truncation_psi: float) -> Tensor:
+    """Draw images (B, C, H, W) of labels (B,), image i from seeds[i] alone."""
+    z, noise = seeded_inputs(network, seeds)
+    return network.synthesize(network.styles(z, labels, truncation_psi), noise)
 
 
 class AdversarialMethod(Method):
     """Alternate discriminator and generator updates; both of one step see the same latents, which saves a pass.
 
-    ema_decay: decay of the moving average of the generator per step, None = no average.
+    ema_decay: decay of the moving average of the generator per step, None = no average. The losses are those of
+    Goodfellow et al. 2014 unless a subclass sets others.
     """
+
+    generator_loss = staticmethod(generator_loss)
+    discriminator_loss = staticmethod(discriminator_loss)
 
     def __init__(
         self,
@@ -123,15 +138,15 @@ class AdversarialMethod(Method):
         """Take one step of the discriminator, and return its scalars."""
         with autocast():
             real, fake = self.judge(images, labels), self.judge(fakes, labels)
-        loss = minimize(self.optimizers["discriminator"], discriminator_loss(real, fake))
+        loss = minimize(self.optimizers["discriminator"], self.discriminator_loss(real, fake))
         return {"loss_discriminator": loss, **self.observe(real.detach())}
 
     def observe(self, real_logits: Tensor) -> dict[str, Tensor | float]:
-        """Return what the logits (B,) of the real images tell: their mean sign, 1 = all are taken for real."""
+        """Return what the logits of the real images tell: their mean sign, 1 = all are taken for real."""
         return {"real_sign": real_logits.sign().mean()}
 
     def update_generator(self, fakes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Take one step of the generator, and return its scalars."""
         with frozen(self.discriminator), autocast():
             logits = self.judge(fakes, labels)
-        return {"loss_generator": minimize(self.optimizers["generator"], generator_loss(logits))}
+        return {"loss_generator": minimize(self.optimizers["generator"], self.generator_loss(logits))}

@@ -6,9 +6,7 @@ from math import log2
 import torch
 from torch import Tensor, nn
 
-from nbutils.models.gan_layers import channels_last, projection_logits
-
-LABEL_DIM = 8
+from nbutils.models.gan_layers import LABEL_DIM, channels_last, init_weights, projection_logits
 
 
 def layer_widths(image_size: int, width: int, max_width: int) -> list[int]:
@@ -17,22 +15,8 @@ def layer_widths(image_size: int, width: int, max_width: int) -> list[int]:
     return [min(max_width, width * 2**i) for i in reversed(range(count))]
 
 
-def init_weights(module: nn.Module) -> None:
-    """Draw weights from N(0, 0.02) (batch norm scales from N(1, 0.02)), biases zero; section 4 of the paper."""
-    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-    elif isinstance(module, nn.BatchNorm2d):
-        nn.init.normal_(module.weight, 1.0, 0.02)
-    if getattr(module, "bias", None) is not None:
-        nn.init.zeros_(module.bias)
-
-
 class DCGANGenerator(nn.Module):
-    """z (and a class) -> image, by strided transposed convolutions with batch norm and ReLU; tanh at the end.
-
-    The label's embedding is joined to z (as in Mirza & Osindero 2014). It is LABEL_DIM wide, much less than z: as wide
-    as z it drowned z, and every class collapsed to one image.
-    """
+    """z (and a class) -> image, by strided transposed convolutions with batch norm and ReLU; tanh at the end."""
 
     def __init__(self, z_dim: int, num_classes: int, channels: int, image_size: int, width: int, max_width: int = 1024):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Layers that the GANs share: class projection, equalised learning rate, filters, mapping network, style mixing."""
+"""Layers that the GANs share: classes, noise inputs, equalised learning rate, filters, mapping network, styles."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,6 +7,10 @@ from math import gcd, log2, sqrt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+LABEL_DIM = 8
+"""Length of a label's embedding that is joined to z (as in Mirza & Osindero 2014). It is much less than that of z: as
+wide as z it drowned z, and every class collapsed to one image."""
 
 GAIN = sqrt(2)
 """Of leaky ReLU: it keeps the variance at one. As the function is homogeneous, it is applied to the weights before."""
@@ -17,15 +21,25 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def projection_logits(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return logits (B,): the unconditional output plus that of the label (Miyato & Koyama 2018, Eq. 3).
+def init_weights(module: nn.Module) -> None:
+    """Draw weights from N(0, 0.02) (batch norm scales from N(1, 0.02)), biases 0 (Radford et al. 2015, section 4)."""
+    if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+    if getattr(module, "bias", None) is not None:
+        nn.init.zeros_(module.bias)
 
-    outputs: (B, 1) without classes, else (B, 1 + num_classes): psi(features), then one inner product of features and
-    class embedding for each class. labels: (B,) int64.
+
+def projection_logits(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return logits (B, ...): the unconditional output plus that of the label (Miyato & Koyama 2018, Eq. 3).
+
+    outputs: (B, 1, ...) without classes, else (B, 1 + num_classes, ...): psi(features), then one inner product of
+    features and class embedding for each class. labels: (B,) int64. The further dimensions are patches, if any.
     """
     if outputs.shape[1] == 1:
         return outputs[:, 0]
-    return outputs[:, 0] + outputs[:, 1:].gather(1, labels[:, None])[:, 0]
+    return outputs[:, 0] + outputs[torch.arange(len(labels), device=labels.device), 1 + labels]
 
 
 def feature_maps(resolution: int, base: int, maximum: int) -> int:
@@ -170,21 +184,11 @@ class MappingNetwork(nn.Module):
         return x
 
 
-class StyleBasedGenerator(nn.Module):
-    """What the generators of both StyleGANs share: mapping network, average style, style mixing, noise inputs.
+class NoisyGenerator(nn.Module):
+    """A generator with noise inputs beside its latent vector: z_dim is the length of z, noise_sizes their pixels."""
 
-    A subclass sets noise_sizes, the resolution of each noise input, and defines synthesize(styles, noise, ...).
-    w_average: moving average of w for each class, for the truncation trick (2018, appendix B; there over all
-    classes, but a class should be truncated towards its own mean).
-    """
-
+    z_dim: int
     noise_sizes: list[int]
-
-    def __init__(self, mapping: MappingNetwork, z_dim: int, w_dim: int, num_classes: int, image_size: int):
-        super().__init__()
-        self.mapping, self.z_dim = mapping, z_dim
-        self.num_layers = 2 * int(log2(image_size)) - 2
-        self.register_buffer("w_average", torch.zeros(num_classes, w_dim))
 
     @property
     def num_noise(self) -> int:
@@ -195,6 +199,21 @@ class StyleBasedGenerator(nn.Module):
         """Cut noise (B, num_noise) into the inputs (B, 1, size, size) of the layers."""
         parts = noise.split([size**2 for size in self.noise_sizes], dim=1)
         return [part.unflatten(1, (1, size, size)) for part, size in zip(parts, self.noise_sizes, strict=True)]
+
+
+class StyleBasedGenerator(NoisyGenerator):
+    """What the generators of both StyleGANs share: mapping network, average style, style mixing, noise inputs.
+
+    A subclass sets noise_sizes and defines synthesize(styles, noise, ...).
+    w_average: moving average of w for each class, for the truncation trick (2018, appendix B; there over all
+    classes, but a class should be truncated towards its own mean).
+    """
+
+    def __init__(self, mapping: MappingNetwork, z_dim: int, w_dim: int, num_classes: int, image_size: int):
+        super().__init__()
+        self.mapping, self.z_dim = mapping, z_dim
+        self.num_layers = 2 * int(log2(image_size)) - 2
+        self.register_buffer("w_average", torch.zeros(num_classes, w_dim))
 
     def random_styles(self, labels: Tensor, mixing: float) -> Tensor:
         """Draw styles (B, num_layers, w_dim) for training, mixed with probability `mixing`, and track their average."""
