@@ -1,4 +1,6 @@
-"""The three GANs behind the generator protocol: losses, growth, round trip, exact resume."""
+"""The GANs behind the generator protocol: losses, growth, round trip, exact resume."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,11 +9,13 @@ from conftest import make_blobs
 from torch import nn
 
 from nbutils import generators, training
+from nbutils.generators import fastgan as fastgan_module
+from nbutils.generators.fastgan import FastGANMethod, hinge_loss
 from nbutils.generators.gan import discriminator_loss, frozen, generator_loss, lazy_adam, r1_penalty
 from nbutils.generators.stylegan import at_stage, growth_stage
 from nbutils.generators.stylegan2_ada import path_lengths
 
-GANS = ["dcgan", "stylegan", "stylegan2-ada"]
+GANS = ["dcgan", "stylegan", "stylegan2-ada", "fastgan"]
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +41,17 @@ def test_r1_of_a_linear_discriminator_is_the_squared_norm_of_its_weights():
     torch.testing.assert_close(penalty, linear.weight.square().sum())
     penalty.backward()
     torch.testing.assert_close(linear.weight.grad, 2 * linear.weight.detach())
+
+
+def test_hinge_loss_ends_at_a_random_margin_below_one():
+    torch.manual_seed(0)
+    zeros = torch.zeros(4000)
+    assert hinge_loss(zeros, zeros).item() == pytest.approx(2 * 0.9, abs=0.01)  # the mean margin, of real and of fake
+    assert hinge_loss(zeros + 1, zeros - 1) == 0  # beyond all margins
+    assert hinge_loss(zeros + 0.8, zeros - 2) > 0
+    assert hinge_loss(zeros + 2, zeros - 0.8) > 0
+    assert hinge_loss(zeros - 1, zeros - 2).item() == pytest.approx(1.9, abs=0.01)
+    torch.testing.assert_close(FastGANMethod.generator_loss(torch.tensor([1.0, 4.0])), torch.tensor(-2.5))
 
 
 def test_path_length_of_a_linear_generator_is_known_on_average():
@@ -145,6 +160,7 @@ class Interruption(Exception):
     [
         ("dcgan", {}, 4),
         ("stylegan", {}, 3),  # while 16 pixels fade in
+        ("fastgan", {}, 3),
         ("stylegan2-ada", {"num_steps": 8, "ada_kimg": 0.1, "ada_target": -2.0}, 6),  # p > 0, sums half-full
     ],
 )
@@ -198,8 +214,72 @@ def test_stylegan_logs_its_resolution_and_grows_to_the_full_size():
     assert curve["resolution"].tolist() == [8, 8, 16, 16, 16]
 
 
+@pytest.fixture
+def fastgan():
+    """A FastGAN's training step at smoke scale, three colours."""
+    torch.manual_seed(0)
+    return generators.create("fastgan", "smoke").build(2, 3, 16)
+
+
+def test_fastgan_judges_only_augmented_images_and_the_same_fakes_twice(fastgan, monkeypatch):
+    images, labels = torch.rand(4, 3, 16, 16), torch.arange(4) % 2
+    monkeypatch.setattr(fastgan_module, "diff_augment", lambda images, policy: images * 0 + 0.25)
+    seen, features = [], fastgan.discriminator.features
+    monkeypatch.setattr(fastgan.discriminator, "features", lambda *views: seen.append(views) or features(*views))
+    fastgan.step(0, images, labels)
+    assert [(len(large), large.shape[-1], small.shape[-1]) for large, small in seen] == [(4, 16, 8)] * 3
+    assert all((view == 0.25).all() for views in seen for view in views)
+    assert [views[0].requires_grad for views in seen] == [False, False, True]  # real, fake, fake for the generator
+
+
+def test_fastgan_discriminator_learns_to_rebuild_real_images(fastgan):
+    images, labels = torch.rand(4, 3, 16, 16) - 0.5, torch.arange(4) % 2
+    fastgan.config = replace(fastgan.config, augmentation=(), reconstruction_weight=0.0)
+    before = [value.clone() for value in fastgan.discriminator.decoders.parameters()]
+    fastgan.step(0, images, labels)
+    assert all(map(torch.equal, before, fastgan.discriminator.decoders.parameters()))  # no other loss reaches them
+    fastgan.config = replace(fastgan.config, reconstruction_weight=8.0)
+    errors = [float(fastgan.step(step, images, labels)["reconstruction"]) for step in range(12)]
+    assert np.mean(errors[-4:]) < 0.8 * np.mean(errors[:4])
+
+
+def test_fastgan_reconstruction_error_is_the_sum_of_three_distances(fastgan):
+    images = torch.rand(4, 3, 16, 16) - 0.5
+    fastgan.distance = lambda one, two: (one - two).abs().mean()
+    targets = fastgan.discriminator.targets(images, quarter=2)
+    shifted = [part + by for part, by in zip(targets, (0.1, 0.2, 0.3), strict=True)]
+    assert fastgan.reconstruction_error(images, shifted, quarter=2).item() == pytest.approx(0.6)
+    assert fastgan.reconstruction_error(images, shifted, quarter=1) > 0.6
+
+
+def test_fastgan_trains_with_the_pretrained_perceptual_network(monkeypatch):
+    loaded, load = [], fastgan_module.perceptual.load_distance
+
+    def recording(name, pretrained=True):
+        loaded.append((name, pretrained))
+        return load(name, pretrained)
+
+    monkeypatch.setattr(fastgan_module.perceptual, "load_distance", recording)
+    generator = generators.create("fastgan", "smoke", num_steps=1)
+    generator.fit(make_blobs(24, seed=0))
+    assert loaded == [("prior-backbone", False), ("prior-backbone", True)]
+    assert set(generator.key(make_blobs(24, seed=0))["perceptual"]) == {"prior-backbone"}
+
+
+def test_fastgan_batch_norms_have_the_statistics_of_the_averaged_weights():
+    generator = generators.create("fastgan", "smoke")
+    generator.fit(make_blobs(24, seed=0))
+    (network,) = generator.networks
+    inputs = []
+    network.first[1].register_forward_hook(lambda module, arguments, output: inputs.append(arguments[0]))
+    with torch.no_grad():
+        network(torch.arange(4000) % 2)
+    x = inputs[0].transpose(0, 1).flatten(1)
+    torch.testing.assert_close(network.first[1].running_var, x.var(1), rtol=0.25, atol=0.0)
+
+
 def test_generator_average_is_what_is_kept():
-    for name in ("stylegan", "stylegan2-ada"):
+    for name in ("stylegan", "stylegan2-ada", "fastgan"):
         generator = generators.create(name, "smoke")
         method = generator.build(2, 1, 16)
         assert generator.sampling_network(method) is method.averages["generator"].module
@@ -217,6 +297,12 @@ def test_paper_scale_has_the_numbers_of_the_paper():
     config = generators.create("stylegan2-ada", "paper").config
     assert (config.z_dim, config.w_dim, config.mapping_layers, config.maximum) == (512, 512, 8, 512)
     assert (config.ada_target, config.ada_kimg, config.mixing) == (0.6, 500.0, 0.9)
+    config = generators.create("fastgan", "paper").config
+    assert (config.image_size, config.num_steps, config.batch_size, config.flip) == (256, 50_000, 8, True)
+    assert (config.z_dim, config.generator_width, config.discriminator_width) == (256, 64, 64)
+    assert (config.learning_rate, config.beta1, config.ema_decay) == (2e-4, 0.5, 0.999)
+    assert (config.augmentation, config.perceptual) == (("color", "translation"), "lpips-vgg16")
+    assert config.per_class  # it has no classes
 
 
 @pytest.mark.parametrize("name", GANS)

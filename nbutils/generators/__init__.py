@@ -17,6 +17,7 @@ _REGISTRY = {
     "dcgan": "dcgan.DCGAN",
     "stylegan": "stylegan.StyleGAN",
     "stylegan2-ada": "stylegan2_ada.StyleGAN2ADA",
+    "fastgan": "fastgan.FastGAN",
     "textual-inversion": "textual_inversion.TextualInversion",
     "diffusion": "diffusion.Diffusion",
     "ldm-lora": "ldm_lora.LDMLoRA",
