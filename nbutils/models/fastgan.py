@@ -12,7 +12,7 @@ shrunk by averaging, in the code by leaving out pixels.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import log2
 from typing import NamedTuple
 
@@ -188,11 +188,9 @@ class FastGANGenerator(NoisyGenerator):
         if self.embedding is not None:
             z = torch.cat([z, self.embedding(labels)], dim=1)  # (B, z_dim + LABEL_DIM)
         x = self.first(channels_last(z[:, :, None, None]))  # (B, C, 4, 4)
-        maps, used = {4: x}, 0
+        maps, rest = {4: x}, iter(noise or ())
         for block in self.blocks:
-            inputs = None if noise is None else noise[used : used + block.num_noise_maps]
-            used += block.num_noise_maps
-            x = block(x, inputs)
+            x = block(x, noise and list(islice(rest, block.num_noise_maps)))
             size = x.shape[-1]
             if size in self.gated_by:
                 x = self.gates[str(size)](maps[self.gated_by[size]], x)
