@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch_fidelity.sample_similarity_lpips as reference
+from torch import nn
 
 from nbutils import perceptual, weights
 from nbutils.backbone import BACKBONE, load_backbone
@@ -18,7 +19,11 @@ def random_images(count=2, seed=0):
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """The two files behind LPIPS, with random weights; returns what is in them."""
-    vgg = {f"features.{name}": value for name, value in LPIPS().features.state_dict().items()}
+    layers = LPIPS().features
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):  # so that the last maps tell images apart, too
+            nn.init.kaiming_normal_(layer.weight)
+    vgg = {f"features.{name}": value for name, value in layers.state_dict().items()}
     heads = {f"lin{i}.model.1.weight": torch.rand(1, maps, 1, 1) for i, maps in enumerate(perceptual.MAPS.values())}
     for name, state in ((VGG, vgg), (LPIPS_VGG, heads)):
         torch.save(state, tmp_path / f"{name}.pth")

@@ -59,14 +59,14 @@ class FastGANConfig(GeneratorConfig):
 def hinge_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Return the hinge loss of the discriminator, a scalar, its margin drawn from 0.8..1 for each logit.
 
-    So in the code; the margin of section 3.3 is 1.
+    So in the code; the margin of Eq. 3 is 1.
     """
-    margins = (0.8 + 0.2 * torch.rand_like(logits) for logits in (real_logits, fake_logits))
-    return F.relu(next(margins) - real_logits).mean() + F.relu(next(margins) + fake_logits).mean()
+    real_margins, fake_margins = (0.8 + 0.2 * torch.rand_like(logits) for logits in (real_logits, fake_logits))
+    return F.relu(real_margins - real_logits).mean() + F.relu(fake_margins + fake_logits).mean()
 
 
 def mean_loss(fake_logits: Tensor) -> Tensor:
-    """Return the loss of the generator under a hinge loss, a scalar: minus the mean logit (section 3.3)."""
+    """Return the loss of the generator under a hinge loss, a scalar: minus the mean logit (Eq. 4)."""
     return -fake_logits.mean()
 
 

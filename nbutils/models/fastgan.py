@@ -72,7 +72,7 @@ def normalized(network: nn.Module) -> nn.Module:
 
 
 class SkipLayerExcitation(nn.Module):
-    """Gate the channels of a large map by a small one (Eq. 1 and Fig. 3; the code's swish, not leaky ReLU)."""
+    """Gate the channels of a large map by a small one (section 3.1, Eq. 1; with the code's swish, not leaky ReLU)."""
 
     def __init__(self, gating: int, gated: int):
         super().__init__()
@@ -208,7 +208,7 @@ class DownBlock(nn.Sequential):
 
 
 class ResidualDownBlock(nn.Module):
-    """Halve the size along two paths, by two convolutions and by averaging, and take the mean of both (Fig. 4)."""
+    """Halve the size along two paths, by two convolutions and by averaging, and take the mean of both."""
 
     def __init__(self, before: int, after: int):
         super().__init__()
