@@ -5,10 +5,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from nbutils.models import fastgan
-from nbutils.models.fastgan import (
-    FastGANDiscriminator,
-    FastGANGenerator,
+from nbutils.models.fastgan import FastGANDiscriminator, FastGANGenerator, small_size
+from nbutils.models.fastgan_layers import (
+    NoiseInjection,
     NoisyUpBlock,
     ResidualDownBlock,
     SkipLayerExcitation,
@@ -16,7 +15,6 @@ from nbutils.models.fastgan import (
     crop_quarter,
     gate_span,
     shrink,
-    small_size,
 )
 
 SIZES = [16, 32, 64, 128, 256, 512, 1024]
@@ -117,7 +115,7 @@ def test_noise_inputs_are_used_in_order_and_only_once_learned():
     noise = generator.split_noise(torch.randn(2, generator.num_noise))
     other = generator.split_noise(torch.randn(2, generator.num_noise))
     assert torch.equal(generator(labels, z, noise)[0], generator(labels, z, other)[0])  # strengths start at zero
-    injections = [module for module in generator.modules() if isinstance(module, fastgan.NoiseInjection)]
+    injections = [module for module in generator.modules() if isinstance(module, NoiseInjection)]
     for index, injection in enumerate(injections):
         nn.init.ones_(injection.strength)
         mixed = [other[k] if k == index else one for k, one in enumerate(noise)]

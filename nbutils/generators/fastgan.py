@@ -22,7 +22,8 @@ from nbutils.generators.gan import (
 )
 from nbutils.images import ImageSet
 from nbutils.models.diffaugment import diff_augment
-from nbutils.models.fastgan import FastGANDiscriminator, FastGANGenerator, shrink
+from nbutils.models.fastgan import FastGANDiscriminator, FastGANGenerator
+from nbutils.models.fastgan_layers import shrink
 from nbutils.seeds import derive_seed
 from nbutils.training import Method, TrainingLog, autocast, device
 

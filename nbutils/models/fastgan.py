@@ -2,9 +2,10 @@
 
 Layers, widths and initial weights are those of the authors' code at 256, 512 and 1024 px. Smaller images have fewer
 blocks: the generator grows from 4 px to their size, the discriminator shrinks them to maps of 8 px, so that its logits
-are always those of 5 x 5 patches, and a gate skips as many blocks as `gate_span` says. The small second image has half
-the size, at most 128 px, as at 256 px. So, at 32 px, the generator has blocks up to 8, 16 and 32 px and gates from 4
-to 16 and from 8 to 32 px; the discriminator blocks down to 16 and 8 px and a gate from 32 to 8 px; the small image 16.
+are always those of 5 x 5 patches, and a gate skips as many blocks as `fastgan_layers.gate_span` says. The small second
+image, and those that are rebuilt, have half the size, at most 128 px, as at 256 px. So, at 32 px, the generator has
+blocks up to 8, 16 and 32 px and gates from 4 to 16 and from 8 to 32 px; the discriminator has blocks down to 16 and
+8 px and a gate from 32 to 8 px; the small image has 16 px. At 16 px, nothing is left to double for the decoders.
 
 We differ: the label enters as in our DCGAN, by an embedding that is joined to z and by projection of the patches (with
 one class, as published, not at all); outputs pass through tanh at all sizes, in the code only at 1024 px; images are
@@ -17,11 +18,20 @@ from math import log2
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
-from nbutils.models.gan_layers import LABEL_DIM, NoisyGenerator, channels_last, init_weights, projection_logits
+from nbutils.models.fastgan_layers import (
+    DownBlock,
+    NoisyUpBlock,
+    ResidualDownBlock,
+    SkipLayerExcitation,
+    UpBlock,
+    crop_quarter,
+    gate_span,
+    normalized,
+    shrink,
+)
+from nbutils.models.gan_layers import LABEL_DIM, NoisyGenerator, channels_last, projection_logits
 
 MAX_SMALL_SIZE, MAX_STEM_SIZE = 128, 256
 LAST_SIZE = 8
@@ -42,105 +52,6 @@ def judged_maps(size: int, width: int) -> int:
 def small_size(image_size: int) -> int:
     """Return the pixels of the small second image."""
     return min(MAX_SMALL_SIZE, image_size // 2)
-
-
-def shrink(images: Tensor, size: int) -> Tensor:
-    """Average images (B, C, H, H) down to (B, C, size, size); size must divide H."""
-    return F.avg_pool2d(images, images.shape[-1] // size)
-
-
-def crop_quarter(x: Tensor, quarter: int) -> Tensor:
-    """Return a quarter of x (B, C, H, H): 0 = top left, 1 = top right, 2 = bottom left, 3 = bottom right."""
-    return x.chunk(2, dim=2)[quarter // 2].chunk(2, dim=3)[quarter % 2]
-
-
-def gate_span(num_blocks: int, longest: int) -> int:
-    """Return how many blocks a gate skips: `longest` as published, less where three gates of it have no room.
-
-    Not less than two, unless there is but one block.
-    """
-    return min(longest, max(2, num_blocks - 2), num_blocks)
-
-
-def normalized(network: nn.Module) -> nn.Module:
-    """Draw the initial weights of a network, and put all its convolutions under spectral norm."""
-    network.apply(init_weights)
-    for module in list(network.modules()):
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            spectral_norm(module)
-    return network
-
-
-class SkipLayerExcitation(nn.Module):
-    """Gate the channels of a large map by a small one (section 3.1, Eq. 1; with the code's swish, not leaky ReLU)."""
-
-    def __init__(self, gating: int, gated: int):
-        super().__init__()
-        self.gate = nn.Sequential(
-            nn.AdaptiveAvgPool2d(4),
-            nn.Conv2d(gating, gated, 4, bias=False),
-            nn.SiLU(),
-            nn.Conv2d(gated, gated, 1, bias=False),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, gating: Tensor, gated: Tensor) -> Tensor:
-        """Multiply gated (B, C, H, W) by a number in 0..1 for each of its channels, from gating (B, c, h, w)."""
-        return gated * self.gate(gating)  # (B, C, 1, 1)
-
-
-class NoiseInjection(nn.Module):
-    """Add one map of noise to all channels, with a learned strength that starts at zero."""
-
-    def __init__(self):
-        super().__init__()
-        self.strength = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        """Add noise (B, 1, H, W) to x (B, C, H, W); None = drawn from the global random state."""
-        noise = torch.randn_like(x[:, :1]) if noise is None else noise
-        return x + self.strength * noise
-
-
-def gated_conv(before: int, after: int) -> list[nn.Module]:
-    """Return the layers of a convolution, and those of batch norm and a gated linear unit, which halves the maps."""
-    return [nn.Conv2d(before, 2 * after, 3, padding=1, bias=False), nn.BatchNorm2d(2 * after), nn.GLU(dim=1)]
-
-
-class UpBlock(nn.Sequential):
-    """Double the size by repeating pixels, then one gated convolution."""
-
-    num_noise_maps = 0
-
-    def __init__(self, before: int, after: int):
-        super().__init__(nn.Upsample(scale_factor=2), *gated_conv(before, after))
-
-    def forward(self, x: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
-        """Map (B, before, H, W) to (B, after, 2H, 2W); it takes no noise."""
-        return super().forward(x)
-
-
-class NoisyUpBlock(nn.Module):
-    """Double the size by repeating pixels, then two gated convolutions, with noise before their batch norms."""
-
-    num_noise_maps = 2
-
-    def __init__(self, before: int, after: int):
-        super().__init__()
-        self.upsample = nn.Upsample(scale_factor=2)
-        pairs = ((before, after), (after, after))
-        layers = [gated_conv(*pair) for pair in pairs]
-        self.convolutions = nn.ModuleList(conv for conv, *_ in layers)
-        self.noises = nn.ModuleList(NoiseInjection() for _ in pairs)
-        self.units = nn.ModuleList(nn.Sequential(*rest) for _, *rest in layers)
-
-    def forward(self, x: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
-        """Map (B, before, H, W) to (B, after, 2H, 2W); noise: two maps (B, 1, 2H, 2W), None = drawn anew."""
-        x = self.upsample(x)
-        maps = (None, None) if noise is None else noise
-        for convolution, injection, unit, one in zip(self.convolutions, self.noises, self.units, maps, strict=True):
-            x = unit(injection(convolution(x), one))
-        return x
 
 
 class FastGANGenerator(NoisyGenerator):
@@ -196,35 +107,6 @@ class FastGANGenerator(NoisyGenerator):
                 x = self.gates[str(size)](maps[self.gated_by[size]], x)
             maps[size] = x
         return torch.tanh(self.to_image(x)), torch.tanh(self.to_small(maps[self.small_size]))
-
-
-class DownBlock(nn.Sequential):
-    """Halve the size by a strided convolution."""
-
-    def __init__(self, before: int, after: int):
-        super().__init__(
-            nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2, inplace=True)
-        )
-
-
-class ResidualDownBlock(nn.Module):
-    """Halve the size along two paths, by two convolutions and by averaging, and take the mean of both."""
-
-    def __init__(self, before: int, after: int):
-        super().__init__()
-        self.main = nn.Sequential(
-            *DownBlock(before, after),
-            nn.Conv2d(after, after, 3, padding=1, bias=False),
-            nn.BatchNorm2d(after),
-            nn.LeakyReLU(0.2),
-        )
-        self.direct = nn.Sequential(
-            nn.AvgPool2d(2), nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after), nn.LeakyReLU(0.2)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, before, H, W) to (B, after, H/2, W/2)."""
-        return (self.main(x) + self.direct(x)) / 2
 
 
 class Decoder(nn.Sequential):
