@@ -110,22 +110,6 @@ def test_a_rare_class_is_shared_and_noted(study, monkeypatch):
     assert "only 2 of 'Pneumonia' for train, val, test: 8 were found" in splits.notes
 
 
-def test_border_is_cut_to_the_last_pixel_above_zero():
-    image = np.zeros((9, 12), np.uint8)
-    image[2, 3], image[6, 10] = 1, 200
-    assert chexpert.without_black_border(image, "image").shape == (5, 8)
-    with pytest.raises(ValueError, match="x-ray 5 is black all over"):
-        chexpert.without_black_border(image * 0, "x-ray 5")
-
-
-def test_aspect_is_kept():
-    square = chexpert.padded_square(np.full((100, 60), 90, np.uint8), 50)
-    assert (square[:, 10:40] == 90).all()
-    assert square[:, :10].max() == square[:, 40:].max() == 0
-    assert (chexpert.padded_square(np.full((40, 400), 90, np.uint8), 50) > 0).any(axis=1).sum() == 5
-    assert chexpert.padded_square(np.full((1, 400), 90, np.uint8), 50).shape == (50, 50)
-
-
 # bad input
 
 

@@ -14,7 +14,7 @@ from nbutils.seeds import derive_seed
 
 DUPLICATE_RULES = ("error", "drop")
 TEST_SHARE = 0.20  # of all images, where no test split is given
-VAL_SHARE = 0.15  # of the remaining training images, where no val split is given
+VAL_SHARE = 0.15  # of the remaining training images, where no val split is given and no paper says otherwise
 HOME = ("test", "val", "train")  # of a group found in several splits, only the images in the first of these are kept
 PATIENTS_UNKNOWN = "patients are unknown: each image is its own group, so one patient may be in several splits"
 
@@ -49,11 +49,12 @@ def digest(pixels: np.ndarray) -> str:
     return hashlib.blake2b(header + np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
 
 
-def assemble(collection: Collection, seed: int, duplicates: str) -> Splits:
+def assemble(collection: Collection, seed: int, duplicates: str, val_share: float = VAL_SHARE) -> Splits:
     """Turn a collection into splits that share no group and no image.
 
     Identical images (by their original pixels, or at their final size) form one group, with all images of their
-    groups. duplicates: "error" or "drop", see `nbutils.datasets.load`. seed: of what is carved.
+    groups. duplicates: "error" or "drop", see `nbutils.datasets.load`. seed: of what is carved. val_share: of the
+    training images, if val is carved.
 
     Raises LeakError for a group in two given splits, and for identical images in two of them unless dropped.
     """
@@ -61,7 +62,7 @@ def assemble(collection: Collection, seed: int, duplicates: str) -> Splits:
     collection = _without_copies_across_splits(collection, duplicates)
     collection = _with_copies_in_one_group(collection)
     collection = _carve(collection, "test", TEST_SHARE, seed)
-    collection = _carve(collection, "val", VAL_SHARE, seed)
+    collection = _carve(collection, "val", val_share, seed)
     images = collection.images
     parts = {
         split: replace(images.subset(collection.splits == split), name=f"{images.name} {split}") for split in SPLITS
@@ -189,6 +190,6 @@ def _carve(collection: Collection, split: str, share: float, seed: int) -> Colle
     splits[chosen] = split
     note = (
         f"no {split} split was given: {chosen.size} of {train.size} train images were held out "
-        f"({share:.0%} of each class, whole groups, seed {seed})"
+        f"({100 * share:g}% of each class, whole groups, seed {seed})"
     )
     return replace(collection, splits=splits, notes=(*collection.notes, note))

@@ -13,19 +13,18 @@ Where the paper is silent, or we differ:
 - The radiograph is centred when it is padded; the longest edge becomes image_size in one bicubic step.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
-import torch
-from torchvision.transforms import v2
 
-from nbutils.datasets.assembly import Collection, assemble, digest
+from nbutils.datasets.assembly import Collection, assemble
 from nbutils.datasets.layout import data_folder, require_files
-from nbutils.datasets.pictures import read_picture
+from nbutils.datasets.pictures import padded_square, read_squares, without_black_border
 from nbutils.datasets.sampling import draw, one_per_group
 from nbutils.datasets.splits import SPLITS, Splits
-from nbutils.datasets.tables import read_table
+from nbutils.datasets.tables import read_table, refuse_rows
 from nbutils.images import ImageSet
-from nbutils.progress import progress
 
 CLASS_NAMES = ("No Finding", "Cardiomegaly", "Pleural Effusion", "Pneumonia")
 PER_CLASS = 100  # in each split; the paper draws as many for training its embeddings, and trains no classifier on them
@@ -54,19 +53,15 @@ def load(where: str, image_size: int, seed: int, duplicates: str) -> Splits:
     chosen, splits, notes = draw(labels[kept], files[kept], CLASS_NAMES, PER_CLASS, seed, SPLITS)
     chosen = kept[chosen]
     require_files(folder, files[chosen], "Unpack the images again.")
-    squares, digests = [], []
-    for file in progress(files[chosen], description="chexpert: reading", unit="image"):
-        pixels = _grey(read_picture(folder / file), file)
-        squares.append(padded_square(without_black_border(pixels, file), image_size))
-        digests.append(digest(pixels))
-    images = ImageSet(np.stack(squares)[:, None], labels[chosen], CLASS_NAMES, patients[chosen], "chexpert")
+    squares = read_squares([folder / file for file in files[chosen]], image_size, "chexpert", _square)
+    images = ImageSet(squares.images, labels[chosen], CLASS_NAMES, patients[chosen], "chexpert")
     notes = (
         *notes,
         f"one image per patient, of {len(files)} AP views of {len(kept)} patients with one observation positive and "
         f"none uncertain",
         "labels were read from reports by a program, not from the images",
     )
-    return assemble(Collection(images, np.array(digests), splits, files[chosen], notes), seed, duplicates)
+    return assemble(Collection(images, squares.digests, splits, files[chosen], notes), seed, duplicates)
 
 
 def single_class(table: pd.DataFrame) -> pd.DataFrame:
@@ -78,45 +73,27 @@ def single_class(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[kept, ["file", "patient"]].assign(label=positive[kept].argmax(axis=1))
 
 
-def without_black_border(pixels: np.ndarray, what: str) -> np.ndarray:
-    """Cut an image (H, W) to the smallest rectangle that holds all its pixels above 0; `what` it is, for the error."""
-    rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
-    if not rows.size:
-        raise ValueError(f"{what} is black all over; get the file again or take its row out of {TABLE}.")
-    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def padded_square(pixels: np.ndarray, image_size: int) -> np.ndarray:
-    """Resize uint8 (H, W) so that its longest edge is image_size, and pad to (image_size, image_size) with black."""
-    sizes = [max(1, round(edge * image_size / max(pixels.shape))) for edge in pixels.shape]
-    grey = torch.from_numpy(np.ascontiguousarray(pixels))[None]  # (1, H, W)
-    mode = v2.InterpolationMode.BICUBIC
-    resized = v2.functional.resize(grey, sizes, interpolation=mode, antialias=True)[0].numpy()  # (h, w)
-    before = [(image_size - size) // 2 for size in sizes]
-    return np.pad(resized, [(b, image_size - size - b) for b, size in zip(before, sizes, strict=True)])
-
-
-def _grey(pixels: np.ndarray, file: str) -> np.ndarray:
+def _square(path: Path, pixels: np.ndarray, image_size: int) -> np.ndarray:
     if pixels.ndim != 2 or pixels.dtype != np.uint8:
-        raise ValueError(f"{file} must be a grey image of 8 bits as published, found {pixels.dtype} {pixels.shape}.")
-    return pixels
+        raise ValueError(f"{path} must be a grey image of 8 bits as published, found {pixels.dtype} {pixels.shape}.")
+    return padded_square(without_black_border(pixels, str(path)), image_size)
 
 
-def _read_table(folder) -> pd.DataFrame:
+def _read_table(folder: Path) -> pd.DataFrame:
     """Read and check train.csv: observations become 1, 0 or -1; the columns file and patient are added."""
     require_files(folder, [TABLE], "chexpert:PATH takes the folder that holds it.")
     path = folder / TABLE
     table = read_table(path, ("Path", "AP/PA", *OBSERVATIONS))
     names = table["Path"].str.extract(f"^{PATH_PATTERN}$")
-    _refuse(path, table, names["file"].isna(), "have no Path like CheXpert-v1.0/train/patient00001/study1/view1_...jpg")
-    _refuse(path, table, table["Path"].duplicated(), "repeat a Path")
+    refuse_rows(
+        path,
+        table,
+        names["file"].isna(),
+        "have no Path like CheXpert-v1.0/train/patient00001/study1/view1_...jpg",
+        "Path",
+    )
+    refuse_rows(path, table, table["Path"].duplicated(), "repeat a Path", "Path")
     values = table[list(OBSERVATIONS)].apply(lambda column: column.map(VALUES))
     allowed = ", ".join(repr(value) for value in VALUES)
-    _refuse(path, table, values.isna().any(axis=1), f"have an observation other than {allowed}")
+    refuse_rows(path, table, values.isna().any(axis=1), f"have an observation other than {allowed}", "Path")
     return table[["AP/PA"]].join(values.astype(np.int64)).join(names)
-
-
-def _refuse(path, table: pd.DataFrame, bad: pd.Series, what: str) -> None:
-    if bad.any():
-        first = table.loc[bad, "Path"].iloc[0]
-        raise ValueError(f"{path}: {bad.sum()} of {len(table)} rows {what}, first {first!r}. Use the published file.")

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nbutils.datasets.assembly import PATIENTS_UNKNOWN, Collection, assemble, digest
+from nbutils.datasets.assembly import PATIENTS_UNKNOWN, Collection, assemble
 from nbutils.datasets.layout import data_folder
-from nbutils.datasets.pictures import SUFFIXES, read_picture, to_square
+from nbutils.datasets.pictures import SUFFIXES, read_squares
 from nbutils.datasets.splits import Splits
 from nbutils.datasets.tables import read_table
 from nbutils.images import ImageSet
-from nbutils.progress import progress
 
 SPLIT_OF = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -45,17 +44,21 @@ def load(where: str, image_size: int, seed: int, duplicates: str) -> Splits:
     Grey if all images are grey, else RGB. Raises ValueError for folders or files that do not fit.
     """
     root = data_folder(where, "folder:PATH", "class folders, or of train and test")
+    return read_folder(root, f"folder:{root.resolve().name}", image_size, seed, duplicates)
+
+
+def read_folder(root: Path, name: str, image_size: int, seed: int, duplicates: str) -> Splits:
+    """Read a folder as `load` does, as the data set `name`."""
     files, notes = _list_files(root)
     ids = np.array([file.path.relative_to(root).as_posix() for file in files])
     groups, group_notes = _groups(root, ids)
     class_names = tuple(sorted({file.class_name for file in files}))
     labels = [class_names.index(file.class_name) for file in files]
-    name = f"folder:{root.resolve().name}"
-    pixels, digests, pixel_notes = _decode(files, image_size, name)
-    images = ImageSet(pixels, labels, class_names, groups, name)
+    squares = read_squares([file.path for file in files], image_size, name)
+    images = ImageSet(squares.images, labels, class_names, groups, name)
     splits = np.array([file.split or "train" for file in files])
-    notes = (*group_notes, *notes, *pixel_notes)
-    return assemble(Collection(images, digests, splits, ids, notes), seed, duplicates)
+    notes = (*group_notes, *notes, *squares.crop_notes(), *_depth_notes(squares.peaks))
+    return assemble(Collection(images, squares.digests, splits, ids, notes), seed, duplicates)
 
 
 def _list_files(root: Path) -> tuple[list[ImageFile], list[str]]:
@@ -136,31 +139,15 @@ def _listed(counts: Counter) -> str:
     return ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
 
 
-def _decode(files: list[ImageFile], image_size: int, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Decode all files: (N, C, image_size, image_size) uint8, (N,) digests of the original pixels, and notes."""
-    squares, digests, cropped, peaks = [], [], 0, []
-    for file in progress(files, description=f"{name}: reading", unit="image"):
-        pixels = read_picture(file.path)
-        squares.append(to_square(pixels, image_size))
-        digests.append(digest(pixels))
-        cropped += pixels.shape[0] != pixels.shape[1]
-        if pixels.dtype == np.uint16:
-            peaks.append(int(pixels.max()))
-    channels = max(len(square) for square in squares)
-    shape = (channels, image_size, image_size)
-    images = np.stack([np.broadcast_to(square, shape) for square in squares])  # (N, C, image_size, image_size)
-    return images, np.array(digests), _pixel_notes(len(files), cropped, peaks)
-
-
-def _pixel_notes(count: int, cropped: int, peaks: list[int]) -> list[str]:
-    notes = [f"{cropped} of {count} images were not square: their central square was kept"] if cropped else []
-    if peaks:
-        notes.append(f"{len(peaks)} of {count} images have 16 bits: 0..65535 became 0..255")
-        if max(peaks) <= TWELVE_BITS:
-            notes.append(
-                f"none of the 16-bit images uses more than {max(peaks)} of 65535 grey levels, so that they come out "
-                f"nearly black; stretch the files to the full range before loading them"
-            )
+def _depth_notes(peaks: np.ndarray) -> list[str]:
+    """Note how 16-bit images were shown; peaks: see `Squares`."""
+    deep = peaks[peaks >= 0]
+    notes = [f"{deep.size} of {peaks.size} images have 16 bits: 0..65535 became 0..255"] * bool(deep.size)
+    if deep.size and deep.max() <= TWELVE_BITS:
+        notes.append(
+            f"none of the 16-bit images uses more than {deep.max()} of 65535 grey levels, so that they come out "
+            f"nearly black; stretch the files to the full range before loading them"
+        )
     return notes
 
 

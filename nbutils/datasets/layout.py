@@ -16,6 +16,11 @@ def data_folder(where: str, form: str, holds: str) -> Path:
     return folder
 
 
+def first_existing(folder: Path, names: Iterable[str]) -> Path | None:
+    """Return the first of the files or folders (relative to folder) that exists, None if there is none of them."""
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
 def require_files(folder: Path, files: Iterable[str], advice: str) -> None:
     """Raise ValueError, with counts and advice, if any of the files (relative to folder) does not exist."""
     files = list(files)
