@@ -12,6 +12,7 @@ FORMS = {
     "picai": ("picai:PATH",),
     "chexpert": ("chexpert:PATH",),
     "pcam": ("pcam:PATH",),
+    "ham10000": ("ham10000:PATH",),
 }
 """How a data set of each kind is asked for; the kind is also the name of the module of `datasets` that reads it."""
 

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nbutils import phantoms
 from nbutils.images import ImageSet
+
+NOISE = np.random.default_rng(0)
 
 # torch notes down its constructors when a device context is first used. Some loaders put wrappers in their place for a
 # while: noted down then, torch.ones would ignore torch.device("meta") in all later tests.
@@ -38,6 +41,21 @@ def make_blobs(count: int, seed: int, image_size: int = 16, channels: int = 1) -
     images += np.where(labels == 0, 70, -70)[:, None, None, None] * disc
     groups = [f"seed{seed}-{i}" for i in range(count)]
     return ImageSet(images.clip(0, 255).astype(np.uint8), labels, ("bright", "dark"), groups, name=f"blobs{seed}")
+
+
+def write_noise(path: Path, shape: tuple[int, ...] = (12, 12)) -> Path:
+    """Write an image file of noise like no other, with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(NOISE.integers(0, 256, shape, dtype=np.uint8)).save(path)
+    return path
+
+
+def write_classes(folder: Path, classes=("cat", "dog"), count: int = 10, shape: tuple[int, ...] = (12, 12)) -> Path:
+    """Write `count` image files of noise into a folder of each class."""
+    for name in classes:
+        for i in range(count):
+            write_noise(folder / name / f"{i}.png", shape)
+    return folder
 
 
 @cache

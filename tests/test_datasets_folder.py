@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_classes, write_noise
 from PIL import Image
 
 from nbutils import datasets
@@ -12,19 +13,6 @@ from nbutils.datasets.audit import LeakError
 from nbutils.datasets.pictures import read_picture, to_square
 
 RNG = np.random.default_rng(0)
-
-
-def write_noise(path: Path, shape=(12, 12)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(RNG.integers(0, 256, shape, dtype=np.uint8)).save(path)
-    return path
-
-
-def write_classes(folder: Path, classes=("cat", "dog"), count=10, shape=(12, 12)) -> Path:
-    for name in classes:
-        for i in range(count):
-            write_noise(folder / name / f"{i}.png", shape)
-    return folder
 
 
 @pytest.fixture
