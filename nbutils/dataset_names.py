@@ -13,6 +13,7 @@ FORMS = {
     "chexpert": ("chexpert:PATH",),
     "pcam": ("pcam:PATH",),
     "ham10000": ("ham10000:PATH",),
+    "odir": ("odir:PATH",),
 }
 """How a data set of each kind is asked for; the kind is also the name of the module of `datasets` that reads it."""
 
