@@ -14,6 +14,7 @@ FORMS = {
     "pcam": ("pcam:PATH",),
     "ham10000": ("ham10000:PATH",),
     "odir": ("odir:PATH",),
+    "kera": ("kera:PATH",),
 }
 """How a data set of each kind is asked for; the kind is also the name of the module of `datasets` that reads it."""
 

@@ -64,7 +64,7 @@ def read_folder(root: Path, name: str, image_size: int, seed: int, duplicates: s
 def _list_files(root: Path) -> tuple[list[ImageFile], list[str]]:
     """Find the image files of all classes and splits, in a fixed order, with notes about skipped files."""
     split_folders = _split_folders(root)
-    classes = {split: _folders(folder) for split, folder in split_folders.items()}
+    classes = {split: subfolders(folder) for split, folder in split_folders.items()}
     _check_class_folders(root, {split: {folder.name for folder in found} for split, found in classes.items()})
     skipped: Counter[str] = Counter()
     files = [
@@ -79,7 +79,7 @@ def _list_files(root: Path) -> tuple[list[ImageFile], list[str]]:
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """Return the folder of each given split, or {"": root} if the folders in it are classes."""
-    folders = _folders(root)
+    folders = subfolders(root)
     named = [folder for folder in folders if folder.name.lower() in SPLIT_OF]
     if not named:
         return {"": root}
@@ -131,7 +131,8 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.name not in CLUTTER and not entry.name.startswith("."))
 
 
-def _folders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
+    """Return the visible folders in a folder, by name."""
     return [entry for entry in _visible(folder) if entry.is_dir()]
 
 
