@@ -15,6 +15,7 @@ FORMS = {
     "ham10000": ("ham10000:PATH",),
     "odir": ("odir:PATH",),
     "kera": ("kera:PATH",),
+    "aptos": ("aptos:PATH",),
 }
 """How a data set of each kind is asked for; the kind is also the name of the module of `datasets` that reads it."""
 
