@@ -45,8 +45,10 @@ def splats(points: torch.Tensor, radii: torch.Tensor, weights: torch.Tensor, lin
     """
     scale = -0.5 / radii.square()[..., None]  # (B, P, 1)
     # bounded, because numbers too small to be normal make arithmetic slow
-    x_part = torch.exp((scale * (line - points[..., :1]).square()).clamp_min(-30)) * weights[..., None]  # (B, P, W)
-    y_part = torch.exp((scale * (line - points[..., 1:]).square()).clamp_min(-30))  # (B, P, H)
+    x_part, y_part = (  # (B, P, W) and (B, P, H); in place, because most of the time goes into memory
+        (line - points[..., i : i + 1]).square_().mul_(scale).clamp_min_(-30).exp_() for i in range(2)
+    )
+    x_part.mul_(weights[..., None])
     return y_part.transpose(1, 2) @ x_part  # (B, H, W)
 
 
