@@ -10,6 +10,7 @@ from PIL import Image
 
 from nbutils import phantoms
 from nbutils.images import ImageSet
+from nbutils.phantoms.base import Draws
 
 NOISE = np.random.default_rng(0)
 
@@ -64,6 +65,11 @@ def few_phantoms(name: str, split: str = "train", each: int = 3, classes: int | 
     shown = phantoms.modality(name).num_classes
     counts = [each if classes is None or label < classes else 0 for label in range(shown)]
     return phantoms.render(name, split, counts=counts, **settings)
+
+
+def streams(count: int, seed: int) -> Draws:
+    """Return a stream of random numbers for each of `count` images, to call parts of a phantom with."""
+    return Draws([np.random.default_rng([seed, i]) for i in range(count)])
 
 
 def middle(images: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ A further modality is one module with a `Modality` and one line in MODALITIES.
 from collections.abc import Sequence
 
 from nbutils.images import ImageSet
-from nbutils.phantoms import chest, dermoscopy, histology, liver, prostate
+from nbutils.phantoms import chest, dermoscopy, fundus, histology, liver, prostate, retinopathy
 from nbutils.phantoms.base import SPLITS, Modality, render_modality
 from nbutils.scales import choose
 
@@ -15,9 +15,11 @@ __all__ = ["SPLITS", "Modality", "modality", "names", "render"]
 MODALITIES = {
     "chest": chest.MODALITY,
     "dermoscopy": dermoscopy.MODALITY,
+    "fundus": fundus.MODALITY,
     "histology": histology.MODALITY,
     "liver": liver.MODALITY,
     "prostate": prostate.MODALITY,
+    "retinopathy": retinopathy.MODALITY,
 }
 
 

@@ -48,6 +48,32 @@ class Draws:
         return (self.uniform(shape=shape) < probability).to(torch.float32)
 
 
+class SideDraws(Draws):
+    """Random numbers of one of a person's two eyes: both are drawn from the patient's stream, and one is taken.
+
+    side: (B,) int64, 0 or 1.
+    """
+
+    def __init__(self, patient: Draws, side: torch.Tensor):
+        super().__init__(patient.generators)
+        self.side = side
+
+    def rows(self, indices) -> "SideDraws":
+        """Return the streams of some images, each of the same eye."""
+        return SideDraws(super().rows(indices), self.side[indices])
+
+    def uniform(self, low=0.0, high=1.0, shape: tuple[int, ...] = ()) -> torch.Tensor:
+        """Draw uniformly for both eyes, and return that of the one looked at."""
+        return low + (high - low) * self._one(super().uniform(shape=(2, *shape)))
+
+    def normal(self, mean=0.0, sd=1.0, shape: tuple[int, ...] = ()) -> torch.Tensor:
+        """Draw from a normal distribution for both eyes, and return that of the one looked at."""
+        return mean + sd * self._one(super().normal(shape=(2, *shape)))
+
+    def _one(self, both: torch.Tensor) -> torch.Tensor:
+        return both[torch.arange(len(both)), self.side]
+
+
 @dataclass(frozen=True)
 class Modality:
     """One kind of phantom: what it is, how many images of each class a split has, and how to draw them.
