@@ -6,7 +6,7 @@ A further modality is one module with a `Modality` and one line in MODALITIES.
 from collections.abc import Sequence
 
 from nbutils.images import ImageSet
-from nbutils.phantoms import chest, dermoscopy, fundus, histology, liver, prostate, retinopathy
+from nbutils.phantoms import chest, cornea, dermoscopy, fundus, histology, liver, prostate, retinopathy
 from nbutils.phantoms.base import SPLITS, Modality, render_modality
 from nbutils.scales import choose
 
@@ -14,6 +14,7 @@ __all__ = ["SPLITS", "Modality", "modality", "names", "render"]
 
 MODALITIES = {
     "chest": chest.MODALITY,
+    "cornea": cornea.MODALITY,
     "dermoscopy": dermoscopy.MODALITY,
     "fundus": fundus.MODALITY,
     "histology": histology.MODALITY,
