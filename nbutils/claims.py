@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from nbutils.papers import Claim
+from nbutils.protocols import GENERATORS
 from nbutils.verdicts import MARGIN
 
 GENMIX_GENERATORS = ("dcgan", "stylegan", "textual-inversion", "diffusion")
@@ -209,7 +210,7 @@ def inpainting_claims(diseases: Sequence[str]) -> list[Claim]:
 PRINTED_DATA = {"dermoscopy": "ham10000", "fundus": "odir", "cornea": "kera"}
 """Phantom -> its data set in Yuan et al., as data/papers/mage_adapter.csv calls it; loaders have the latter names."""
 
-MAGE_GENERATORS = ("fastgan", "stylegan2-ada", "ldm-lora", "mage", "mage-adapter", "mage-adapter-vq")
+MAGE_GENERATORS = GENERATORS["mage_adapter"]
 
 
 def mage_generation_claims(data: str) -> list[Claim]:

@@ -151,7 +151,10 @@ CLASSIFIERS = {
 }
 """Paper, as its tables in data/papers are called -> scale -> settings; a second classifier has a name of its own."""
 
-GENERATORS = {"genmix": ("dcgan", "stylegan", "stylegan2-ada", "textual-inversion", "diffusion")}
+GENERATORS = {
+    "genmix": ("dcgan", "stylegan", "stylegan2-ada", "textual-inversion", "diffusion"),
+    "mage_adapter": ("fastgan", "stylegan2-ada", "ldm-lora", "mage", "mage-adapter", "mage-adapter-vq"),
+}
 """Paper -> the generators that its tables compare."""
 
 SHOWPIECE = {"genmix": "phantom:liver", "textual_inversion": "phantom:prostate", "mage_adapter": "phantom:dermoscopy"}
