@@ -38,8 +38,9 @@ figures: $(READY)
 evidence: $(READY)
 	$(BIN)/snakemake --cores $(CORES) evidence
 
+# One thread for each process: two that wait for each other on busy cores take ten times as long.
 test: $(READY) lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
