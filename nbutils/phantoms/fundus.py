@@ -6,6 +6,7 @@ peripapillary atrophy is seen in glaucoma, myopia and without either. "Other" is
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -29,12 +30,22 @@ from nbutils.phantoms.shapes import hump, smooth_field, smoothstep
 
 def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
     """Draw photographs of one class, (B, 3, canvas, canvas), 0..255."""
+    return photograph(RECIPES[label], patient, image, canvas)
+
+
+def photograph(
+    disease: Callable[[Retina, Media, Draws], None], patient: Draws, image: Draws, canvas: int
+) -> torch.Tensor:
+    """Draw photographs of eyes, (B, 3, canvas, canvas), 0..255, each the left or right one of its patient.
+
+    disease: changes a healthy retina and what lies before it, by the draws of the eye.
+    """
     side = image.chance(0.5).long()
     eye = SideDraws(patient, side)
     retina = draw_retina(patient, eye, side, image, canvas)
     media = clear_media(retina.age[:, 0, 0], image)
     drusen(retina, eye, 10 * eye.chance(0.2) * eye.uniform(), torch.zeros(len(side)))
-    RECIPES[label](retina, media, eye)
+    disease(retina, media, eye)
     return 255 * take(colours(retina, eye), media, patient, image)
 
 

@@ -6,21 +6,16 @@ missed, and one haemorrhage more makes an eye moderate.
 
 import torch
 
-from nbutils.phantoms.base import Draws, Modality, SideDraws
-from nbutils.phantoms.fundus_camera import clear_media, take
-from nbutils.phantoms.retina import colours, draw_retina
-from nbutils.phantoms.retinal_lesions import diabetic, drusen
+from nbutils.phantoms.base import Draws, Modality
+from nbutils.phantoms.fundus import photograph
+from nbutils.phantoms.retinal_lesions import diabetic
 
 
 def draw(label: int, patient: Draws, image: Draws, canvas: int) -> torch.Tensor:
     """Draw photographs of one grade, (B, 3, canvas, canvas), 0..255."""
-    side = image.chance(0.5).long()
-    eye = SideDraws(patient, side)
-    retina = draw_retina(patient, eye, side, image, canvas)
-    media = clear_media(retina.age[:, 0, 0], image)
-    drusen(retina, eye, 10 * eye.chance(0.2) * eye.uniform(), torch.zeros(len(side)))
-    diabetic(retina, eye, label + eye.normal(0, 0.15))
-    return 255 * take(colours(retina, eye), media, patient, image)
+    return photograph(
+        lambda retina, media, eye: diabetic(retina, eye, label + eye.normal(0, 0.15)), patient, image, canvas
+    )
 
 
 MODALITY = Modality(
