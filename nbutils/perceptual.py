@@ -40,7 +40,8 @@ class LPIPS(nn.Module):
     """LPIPS on VGG-16 (Zhang et al. 2018, Eq. 1, version 0.1), with random weights until `load`.
 
     Maps are normalised over channels, their squared differences weighted by channel, averaged over places, and summed
-    over the five layers of MAPS.
+    over the five layers of MAPS. That of torch-fidelity, with which a test compares it, fetches its files from the
+    network whenever it is made: it takes none from a folder, and cannot be built without them.
     """
 
     def __init__(self):
