@@ -5,6 +5,7 @@ from functools import cached_property
 
 from kornia import augmentation as kornia
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from nbutils.augmentation import Batch, Plain
 from nbutils.images import ImageSet, concatenate
@@ -24,6 +25,7 @@ class Traditional(Plain):
     this share of the width and height. scaling: up to this share larger or smaller. gamma: lowest and highest exponent
     of the tone curve. brightness, contrast: up to this share more or less. noise: sd, of grey values 0..1.
     channel_dropout: probability that one channel is emptied; grey images keep theirs.
+    input_size: pixels to which images are reduced first, as the classifier else does after it; None = they are not.
 
     The kinds are those of de Wilde et al., Section 3.2, the strengths those of their published code. Its optical
     distortion, of which the paper says nothing, is left out.
@@ -38,6 +40,7 @@ class Traditional(Plain):
     contrast: float = 0.2
     noise: float = 0.02
     channel_dropout: float = 0.8
+    input_size: int | None = None
 
     @cached_property
     def _change(self) -> nn.Module:
@@ -55,6 +58,8 @@ class Traditional(Plain):
         return nn.Sequential(*changes)
 
     def transform(self, images: Tensor, labels: Tensor) -> Batch:
+        if self.input_size is not None and images.shape[-1] != self.input_size:
+            images = interpolate(images, size=self.input_size, mode="bilinear", antialias=True)
         changed = self._change((images + 1) / 2).clamp(0, 1) * 2 - 1
         return super().transform(changed, labels)
 
@@ -76,10 +81,13 @@ def few_cases(cases: ImageSet) -> ImageSet:
     return cases.thinned(len(cases) // FEW, seed=0)
 
 
-def table_arms(real: ImageSet, synthetic: ImageSet, few_case: ImageSet) -> dict[str, Traditional]:
+def table_arms(
+    real: ImageSet, synthetic: ImageSet, few_case: ImageSet, input_size: int | None = None
+) -> dict[str, Traditional]:
     """Return the arms of de Wilde et al., Table 4, by name; x1, x10: synthetic cases for each real one.
 
-    synthetic, few_case: MANY images for each real one, drawn with the embeddings of all cases and of few.
+    synthetic, few_case: MANY images for each real one, drawn with the embeddings of all cases and of few. input_size:
+    of the classifier.
     """
     many, once = f"x{MANY}", synthetic.thinned(len(real), seed=0)
     pools = {
@@ -91,4 +99,4 @@ def table_arms(real: ImageSet, synthetic: ImageSet, few_case: ImageSet) -> dict[
         f"few-case {many}": [few_case],
         f"real + few-case {many}": [real, few_case],
     }
-    return {name: Traditional(concatenate(parts, name)) for name, parts in pools.items()}
+    return {name: Traditional(concatenate(parts, name), input_size=input_size) for name, parts in pools.items()}

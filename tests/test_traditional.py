@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_blobs
+from torch.nn.functional import interpolate
 
 from nbutils.augmentation import Plain
 from nbutils.papers import reported
@@ -44,6 +45,14 @@ def test_images_change_and_labels_do_not(channels):
 def test_without_any_strength_nothing_changes():
     pool = make_blobs(16, seed=0, channels=3)
     torch.testing.assert_close(batch(Traditional(pool, **STILL))[0], batch(Plain(pool))[0], rtol=0, atol=1e-5)
+
+
+def test_images_are_reduced_before_they_are_changed():
+    pool = make_blobs(16, seed=0, channels=3)
+    reduced = interpolate(batch(Plain(pool))[0], size=8, mode="bilinear", antialias=True)
+    torch.testing.assert_close(batch(Traditional(pool, **STILL, input_size=8))[0], reduced, rtol=0, atol=1e-5)
+    noisy = batch(Traditional(pool, **{**STILL, "noise": 0.2}, input_size=8))[0]
+    assert (noisy - reduced).std() > 0.2  # 0.4 on a scale from -1 to 1, but for what is cut off; averaged it were 0.2
 
 
 def test_each_image_is_changed_on_its_own():
