@@ -64,7 +64,7 @@ class TextualInversion(LatentDiffusionGenerator):
     name = "textual-inversion"
     scales: ClassVar = {
         "smoke": TextualInversionConfig(
-            **_SMALL, image_size=16, num_steps=3, batch_size=2, num_vectors=4, num_sampling_steps=2, guidance_scale=1.0
+            **_SMALL, image_size=16, num_steps=3, batch_size=2, num_vectors=4, num_sampling_steps=1, guidance_scale=1.0
         ),
         "demo": TextualInversionConfig(**_SMALL, image_size=64, num_steps=800, batch_size=16, num_sampling_steps=10),
         "gpu": TextualInversionConfig(**_SMALL, image_size=64, num_steps=5000, batch_size=32, num_sampling_steps=25),
