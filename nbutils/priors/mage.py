@@ -25,11 +25,11 @@ class MageRecipe(Recipe):
     """
 
     num_classes: int = 16
-    width: int = 192
+    width: int = 160
     depth: int = 6
-    heads: int = 6
+    heads: int = 5
     decoder_depth: int = 4
-    decoder_heads: int = 6
+    decoder_heads: int = 5
     weight_decay: float = 0.05
     ema_decay: float = 0.999
 
