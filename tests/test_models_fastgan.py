@@ -15,6 +15,7 @@ from nbutils.models.fastgan_layers import (
     crop_quarter,
     gate_span,
     shrink,
+    skips,
 )
 
 SIZES = [16, 32, 64, 128, 256, 512, 1024]
@@ -65,6 +66,7 @@ def test_gates_of_other_sizes():
     found = {size: FastGANDiscriminator(1, 1, size, width=1).gated_by for size in (16, 32, 64, 1024)}
     assert found == {16: {8: 16}, 32: {8: 32}, 64: {16: 64, 8: 32}, 1024: {32: 256, 16: 128, 8: 64}}
     assert [gate_span(blocks, 4) for blocks in range(1, 9)] == [1, 2, 2, 2, 3, 4, 4, 4]
+    assert skips([64, 32, 16, 8], longest=2) == {16: 64, 8: 32}
 
 
 def test_small_images_have_half_the_size_up_to_128_pixels():

@@ -11,6 +11,7 @@ from nbutils.models.gan_layers import (
     EqualizedLinear,
     Filter,
     MappingNetwork,
+    adaptive_instance_norm,
     minibatch_stddev,
     mix_styles,
     normalize_second_moment,
@@ -19,7 +20,6 @@ from nbutils.models.stylegan import (
     ResampledConv2d,
     StyleGANDiscriminator,
     StyleGANGenerator,
-    adaptive_instance_norm,
 )
 
 

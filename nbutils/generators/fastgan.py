@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
@@ -17,6 +16,8 @@ from nbutils.generators.gan import (
     adam_of_each,
     channels_last,
     check_gan_size,
+    hinge_loss,
+    mean_loss,
     minimize,
     seeded_inputs,
 )
@@ -57,18 +58,13 @@ class FastGANConfig(GeneratorConfig):
     reconstruction_weight: float = 8.0
 
 
-def hinge_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def random_hinge_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Return the hinge loss of the discriminator, a scalar, its margin drawn from 0.8..1 for each logit.
 
     So in the code; the margin of Eq. 3 is 1.
     """
-    real_margins, fake_margins = (0.8 + 0.2 * torch.rand_like(logits) for logits in (real_logits, fake_logits))
-    return F.relu(real_margins - real_logits).mean() + F.relu(fake_margins + fake_logits).mean()
-
-
-def mean_loss(fake_logits: Tensor) -> Tensor:
-    """Return the loss of the generator under a hinge loss, a scalar: minus the mean logit (Eq. 4)."""
-    return -fake_logits.mean()
+    margins = (0.8 + 0.2 * torch.rand_like(logits) for logits in (real_logits, fake_logits))
+    return hinge_loss(real_logits, fake_logits, *margins)
 
 
 class FastGANMethod(AdversarialMethod):
@@ -78,7 +74,7 @@ class FastGANMethod(AdversarialMethod):
     """
 
     generator_loss = staticmethod(mean_loss)
-    discriminator_loss = staticmethod(hinge_loss)
+    discriminator_loss = staticmethod(random_hinge_loss)
 
     def __init__(
         self,

@@ -37,6 +37,18 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
 
+def hinge_loss(
+    real_logits: Tensor, fake_logits: Tensor, real_margin: Tensor | float = 1.0, fake_margin: Tensor | float = 1.0
+) -> Tensor:
+    """Return the hinge loss of the discriminator, a scalar (Lim & Ye 2017); logits beyond their margin add nothing."""
+    return F.relu(real_margin - real_logits).mean() + F.relu(fake_margin + fake_logits).mean()
+
+
+def mean_loss(fake_logits: Tensor) -> Tensor:
+    """Return the loss of the generator under a hinge loss, a scalar: minus the mean logit."""
+    return -fake_logits.mean()
+
+
 def r1_penalty(real_logits: Tensor, images: Tensor) -> Tensor:
     """Return the squared gradient norm of the logits at the real images, averaged, a scalar with a graph.
 

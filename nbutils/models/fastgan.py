@@ -12,7 +12,7 @@ one class, as published, not at all); outputs pass through tanh at all sizes, in
 shrunk by averaging, in the code by leaving out pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice, pairwise
 from math import log2
 from typing import NamedTuple
@@ -27,11 +27,10 @@ from nbutils.models.fastgan_layers import (
     SkipLayerExcitation,
     UpBlock,
     crop_quarter,
-    gate_span,
-    normalized,
     shrink,
+    skips,
 )
-from nbutils.models.gan_layers import LABEL_DIM, NoisyGenerator, channels_last, projection_logits
+from nbutils.models.gan_layers import LABEL_DIM, NoisyGenerator, channels_last, projection_logits, spectrally_normalized
 
 MAX_SMALL_SIZE, MAX_STEM_SIZE = 128, 256
 LAST_SIZE = 8
@@ -78,15 +77,13 @@ class FastGANGenerator(NoisyGenerator):
         self.noise_sizes = [
             s for s, block in zip(sizes[1:], self.blocks, strict=True) for _ in range(block.num_noise_maps)
         ]
-        span = gate_span(len(self.blocks), longest=4)
-        gated = [size for size in sizes[span:] if size <= 512]
-        self.gated_by = {size: size // 2**span for size in gated}
+        self.gated_by = {size: by for size, by in skips(sizes, longest=4).items() if size <= 512}
         self.gates = nn.ModuleDict(
             {str(size): SkipLayerExcitation(widths[by], widths[size]) for size, by in self.gated_by.items()}
         )
         self.to_small = nn.Conv2d(widths[self.small_size], channels, 1, bias=False)
         self.to_image = nn.Conv2d(widths[image_size], channels, 3, padding=1, bias=False)
-        normalized(self)
+        spectrally_normalized(self)
 
     def forward(
         self, labels: Tensor, z: Tensor | None = None, noise: Sequence[Tensor] | None = None
@@ -110,11 +107,16 @@ class FastGANGenerator(NoisyGenerator):
 
 
 class Decoder(nn.Sequential):
-    """Rebuild an image (B, channels, size, size) -1..1 from maps (B, before, 8, 8), by doubling (section 3.2)."""
+    """Rebuild an image (B, channels, size, size) -1..1 from maps (B, before, 8, 8), by doubling (section 3.2).
 
-    def __init__(self, before: int, channels: int, size: int, width: int):
+    block: what doubles the size, made from the numbers of maps before and after it.
+    """
+
+    def __init__(
+        self, before: int, channels: int, size: int, width: int, block: Callable[[int, int], nn.Module] = UpBlock
+    ):
         widths = [before, *(max(1, int(width * m)) for s, m in DECODER_MULTIPLIERS.items() if s <= size)]
-        blocks = [UpBlock(*pair) for pair in pairwise(widths)]
+        blocks = [block(*pair) for pair in pairwise(widths)]
         super().__init__(*blocks, nn.Conv2d(widths[-1], channels, 3, padding=1, bias=False), nn.Tanh())
 
 
@@ -140,8 +142,7 @@ class FastGANDiscriminator(nn.Module):
         sizes = [2**k for k in range(int(log2(stem_size)), 2, -1)]  # stem_size, ..., 16, 8
         maps = {size: judged_maps(size, width) for size in sizes}
         self.blocks = nn.ModuleList(ResidualDownBlock(maps[before], maps[after]) for before, after in pairwise(sizes))
-        span = gate_span(len(self.blocks), longest=3)
-        self.gated_by = {size: size * 2**span for size in sizes[span:]}
+        self.gated_by = skips(sizes, longest=3)
         self.gates = nn.ModuleDict(
             {str(size): SkipLayerExcitation(maps[by], maps[size]) for size, by in self.gated_by.items()}
         )
@@ -158,7 +159,7 @@ class FastGANDiscriminator(nn.Module):
         self.decoders = nn.ModuleDict(
             {name: Decoder(before, channels, self.small_size, width) for name, before in sources.items()}
         )
-        normalized(self)
+        spectrally_normalized(self)
 
     def features(self, images: Tensor, small: Tensor) -> Features:
         """Return the last maps of images (B, C, H, H) and small images (B, C, h, h), both -1..1."""

@@ -1,13 +1,10 @@
-"""Layers of FastGAN (Liu et al. 2021): gates, noise, blocks that double and halve; the code's initial weights."""
+"""Layers of FastGAN (Liu et al. 2021): gates, noise, blocks that double and halve."""
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
-
-from nbutils.models.gan_layers import init_weights
 
 
 def shrink(images: Tensor, size: int) -> Tensor:
@@ -28,13 +25,12 @@ def gate_span(num_blocks: int, longest: int) -> int:
     return min(longest, max(2, num_blocks - 2), num_blocks)
 
 
-def normalized(network: nn.Module) -> nn.Module:
-    """Draw the initial weights of a network, and put all its convolutions under spectral norm."""
-    network.apply(init_weights)
-    for module in list(network.modules()):
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            spectral_norm(module)
-    return network
+def skips(sizes: Sequence[int], longest: int) -> dict[int, int]:
+    """Return which map reaches which by a skip: pixels -> those of the map `gate_span` blocks before it.
+
+    sizes: the pixels of the maps, in the order of the blocks between them.
+    """
+    return dict(zip(sizes[gate_span(len(sizes) - 1, longest) :], sizes, strict=False))
 
 
 class SkipLayerExcitation(nn.Module):

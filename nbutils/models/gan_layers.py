@@ -1,12 +1,13 @@
-"""Layers that the GANs share: classes, noise inputs, equalised learning rate, filters, mapping network, styles."""
+"""Layers that the GANs share: weights, classes, noise inputs, equalised learning rate, filters, mapping, styles."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import gcd, log2, sqrt
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 LABEL_DIM = 8
 """Length of a label's embedding that is joined to z (as in Mirza & Osindero 2014). It is much less than that of z: as
@@ -29,6 +30,15 @@ def init_weights(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 1.0, 0.02)
     if getattr(module, "bias", None) is not None:
         nn.init.zeros_(module.bias)
+
+
+def spectrally_normalized(network: nn.Module, init: Callable[[nn.Module], None] = init_weights) -> nn.Module:
+    """Draw the initial weights of a network, and put all its convolutions and linear layers under spectral norm."""
+    network.apply(init)
+    for module in list(network.modules()):
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            spectral_norm(module)
+    return network
 
 
 def projection_logits(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -62,6 +72,12 @@ def minibatch_stddev(x: Tensor, group_size: int = 4) -> Tensor:
     deviation = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))  # (B / G,)
     maps = deviation.repeat(len(groups))[:, None, None, None].expand(-1, 1, *x.shape[2:])  # (B, 1, H, W)
     return torch.cat([x, maps.to(x.dtype)], dim=1)
+
+
+def adaptive_instance_norm(x: Tensor, style: Tensor) -> Tensor:
+    """Normalise each map of x (B, C, H, W), then scale by 1 + style[:, :C] and shift by style[:, C:] (2018, Eq. 1)."""
+    scale, shift = style[:, :, None, None].chunk(2, dim=1)
+    return F.instance_norm(x, eps=1e-8) * (1 + scale) + shift
 
 
 def mix_styles(first: Tensor, second: Tensor, num_layers: int, probability: float) -> Tensor:

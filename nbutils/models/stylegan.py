@@ -15,16 +15,11 @@ from nbutils.models.gan_layers import (
     Filter,
     MappingNetwork,
     StyleBasedGenerator,
+    adaptive_instance_norm,
     channels_last,
     feature_maps,
     projection_logits,
 )
-
-
-def adaptive_instance_norm(x: Tensor, style: Tensor) -> Tensor:
-    """Normalise each map of x (B, C, H, W), then scale by 1 + style[:, :C] and shift by style[:, C:] (Eq. 1)."""
-    scale, shift = style[:, :, None, None].chunk(2, dim=1)
-    return F.instance_norm(x, eps=1e-8) * (1 + scale) + shift
 
 
 class ResampledConv2d(EqualizedConv2d):
