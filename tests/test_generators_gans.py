@@ -9,6 +9,7 @@ from conftest import make_blobs
 from torch import nn
 
 from nbutils import generators, training
+from nbutils.generators import cellgan as cellgan_module
 from nbutils.generators import fastgan as fastgan_module
 from nbutils.generators.fastgan import FastGANMethod, random_hinge_loss
 from nbutils.generators.gan import (
@@ -23,7 +24,7 @@ from nbutils.generators.gan import (
 from nbutils.generators.stylegan import at_stage, growth_stage
 from nbutils.generators.stylegan2_ada import path_lengths
 
-GANS = ["dcgan", "stylegan", "stylegan2-ada", "fastgan"]
+GANS = ["dcgan", "stylegan", "stylegan2-ada", "fastgan", "cell-gan"]
 
 
 @pytest.fixture(autouse=True)
@@ -176,6 +177,7 @@ class Interruption(Exception):
         ("dcgan", {}, 4),
         ("stylegan", {}, 3),  # while 16 pixels fade in
         ("fastgan", {}, 3),
+        ("cell-gan", {}, 3),
         ("stylegan2-ada", {"num_steps": 8, "ada_kimg": 0.1, "ada_target": -2.0}, 6),  # p > 0, sums half-full
     ],
 )
@@ -293,8 +295,65 @@ def test_fastgan_batch_norms_have_the_statistics_of_the_averaged_weights():
     torch.testing.assert_close(network.first[1].running_var, x.var(1), rtol=0.25, atol=0.0)
 
 
+@pytest.fixture
+def cellgan():
+    """A Cell-GAN's training step at smoke scale, three colours."""
+    torch.manual_seed(0)
+    return generators.create("cell-gan", "smoke").build(2, 3, 16)
+
+
+def test_cellgan_judges_augmented_images_and_penalises_gradients_at_real_ones(cellgan, monkeypatch):
+    images, labels = torch.rand(4, 3, 16, 16), torch.arange(4) % 2
+    monkeypatch.setattr(cellgan_module, "diff_augment", lambda images, policy: images * 0 + 0.25)
+    seen, features = [], cellgan.discriminator.features
+    monkeypatch.setattr(cellgan.discriminator, "features", lambda images: seen.append(images) or features(images))
+    cellgan.step(0, images, labels)
+    real, fake, penalised, judged = seen
+    assert all((view == 0.25).all() for view in (real, fake, judged))
+    assert torch.equal(penalised, images)
+    assert [view.requires_grad for view in seen] == [False, False, True, True]
+    assert cellgan.discriminator_loss is hinge_loss
+    assert cellgan.generator_loss is mean_loss
+
+
+@pytest.mark.parametrize("r1_weight", [0.0, 3.0])
+def test_cellgan_discriminator_goes_down_the_sum_of_its_three_losses(cellgan, r1_weight, monkeypatch):
+    images, fakes, labels = torch.rand(4, 3, 16, 16) - 0.5, torch.rand(4, 3, 16, 16) - 0.5, torch.arange(4) % 2
+    cellgan.config = replace(cellgan.config, augmentation=(), r1_weight=r1_weight)
+    cellgan.discriminator.eval()  # no further power iterations
+    minimized = []
+    monkeypatch.setattr(cellgan_module, "minimize", lambda optimizer, loss: minimized.append(loss.item()))
+    scalars = cellgan.update_discriminator(images, fakes, labels)
+    expected = scalars["loss_discriminator"] + scalars["reconstruction"] + r1_weight * scalars["r1"]
+    assert minimized == pytest.approx([expected.item()])
+    logits = [cellgan.discriminator(each, labels) for each in (images.requires_grad_(), fakes)]
+    assert scalars["loss_discriminator"].item() == pytest.approx(hinge_loss(*logits).item())
+    assert scalars["r1"].item() == pytest.approx(r1_penalty(logits[0], images).item())
+
+
+def test_cellgan_reconstruction_error_is_the_sum_of_two_mean_absolute_errors(cellgan, monkeypatch):
+    images, corners = torch.rand(4, 3, 16, 16) - 0.5, []
+
+    def shifted(features, row, column):
+        corners.append((row, column))
+        targets = cellgan.discriminator.targets(images, row, column)
+        return [target + by for target, by in zip(targets, (0.1, -0.2), strict=True)]
+
+    monkeypatch.setattr(cellgan.discriminator, "rebuild", shifted)
+    errors = [cellgan.reconstruction_error(images, ()).item() for _ in range(200)]
+    assert errors == pytest.approx([0.3] * 200)
+    assert {row for row, _ in corners} == {column for _, column in corners} == set(range(9))
+
+
+def test_cellgan_discriminator_learns_to_rebuild_real_images(cellgan):
+    images, labels = torch.rand(4, 3, 16, 16) - 0.5, torch.arange(4) % 2
+    cellgan.config = replace(cellgan.config, augmentation=())
+    errors = [float(cellgan.step(step, images, labels)["reconstruction"]) for step in range(24)]
+    assert np.mean(errors[-4:]) < 0.8 * np.mean(errors[:4])
+
+
 def test_generator_average_is_what_is_kept():
-    for name in ("stylegan", "stylegan2-ada", "fastgan"):
+    for name in ("stylegan", "stylegan2-ada", "fastgan", "cell-gan"):
         generator = generators.create(name, "smoke")
         method = generator.build(2, 1, 16)
         assert generator.sampling_network(method) is method.averages["generator"].module
@@ -318,6 +377,13 @@ def test_paper_scale_has_the_numbers_of_the_paper():
     assert (config.learning_rate, config.beta1, config.ema_decay) == (2e-4, 0.5, 0.999)
     assert (config.augmentation, config.perceptual) == (("color", "translation"), "lpips-vgg16")
     assert config.per_class  # it has no classes
+    config = generators.create("cell-gan", "paper").config
+    assert (config.image_size, config.num_steps, config.batch_size, config.flip) == (256, 100_000, 64, True)
+    assert (config.z_dim, config.generator_width, config.discriminator_width) == (128, 32, 32)
+    assert (config.embedding_dim, config.mapping_layers) == (128, 4)
+    assert (config.learning_rate, config.beta1, config.ema_decay) == (2.5e-4, 0.0, 0.999)
+    assert (config.r1_weight, config.augmentation) == (0.01, ("color", "translation"))
+    assert not config.per_class
 
 
 @pytest.mark.parametrize("name", GANS)

@@ -18,6 +18,7 @@ _REGISTRY = {
     "stylegan": "stylegan.StyleGAN",
     "stylegan2-ada": "stylegan2_ada.StyleGAN2ADA",
     "fastgan": "fastgan.FastGAN",
+    "cell-gan": "cellgan.CellGAN",
     "textual-inversion": "textual_inversion.TextualInversion",
     "diffusion": "diffusion.Diffusion",
     "ldm-lora": "ldm_lora.LDMLoRA",
