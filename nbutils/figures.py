@@ -23,6 +23,8 @@ PAGE_WIDTH = 7.0
 AXES = {
     "accuracy": ("accuracy ↑ (%)", 100),
     "macro_f1": ("macro-F1 ↑ (%)", 100),
+    "balanced_accuracy": ("balanced accuracy ↑ (%)", 100),
+    "mcc": ("Matthews correlation ↑ (%)", 100),
     "auc": ("AUC ↑ (%)", 100),
     "rarest_sensitivity": ("sensitivity, rarest class ↑ (%)", 100),
     "recall": ("recall ↑ (%)", 100),

@@ -38,6 +38,9 @@ def test_scores_match_a_confusion_matrix_worked_by_hand():
     assert found["published_specificity:cyst"] == pytest.approx(4 / 6)  # hits among the others: 1 + 3
     f1 = [2 * 3 / (4 + 4), 2 * 1 / (2 + 2), 2 * 3 / (4 + 4)]
     assert found["macro_f1"] == pytest.approx(np.mean(f1))
+    truth, claimed = np.array([4, 2, 4]), np.array([4, 2, 4])
+    independent = truth @ claimed
+    assert found["mcc"] == pytest.approx((7 * 10 - independent) / (10**2 - independent))  # Gorodkin 2004
 
 
 def test_the_published_specificity_is_the_one_of_the_papers_dcgan_row():

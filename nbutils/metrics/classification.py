@@ -1,18 +1,19 @@
-"""Classification metrics: predictions and labels in, fractions 0..1 out."""
+"""Classification metrics: predictions and labels in, fractions out."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
+from sklearn.metrics import confusion_matrix, f1_score, matthews_corrcoef, roc_auc_score
 
 
 def scores(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> dict[str, float]:
-    """Return all scores of one classifier on one set, as fractions 0..1.
+    """Return all scores of one classifier on one set, as fractions 0..1; mcc is -1..1.
 
     labels: (N,) int64 class indices. probabilities: (N, classes) float, the most probable class is the prediction. The
-    keys are `accuracy`, `balanced_accuracy`, `macro_f1`, `auc`, and for each class `sensitivity:<class>`,
+    keys are `accuracy`, `balanced_accuracy`, `macro_f1`, `mcc`, `auc`, and for each class `sensitivity:<class>`,
     `specificity:<class>` and `published_specificity:<class>`. A class without images has sensitivity NaN, and is left
-    out of balanced accuracy and AUC.
+    out of balanced accuracy and AUC. `mcc` is Matthews' correlation coefficient of all classes, 0 where one class takes
+    all predictions.
 
     `published_specificity` is what Table 1 of GenMix prints as specificity in its generator and GenMix rows: the
     accuracy on the images of the other classes, which also counts a confusion among those as a miss. Its rows real,
@@ -31,6 +32,7 @@ def scores(labels: np.ndarray, probabilities: np.ndarray, class_names: Sequence[
         "accuracy": float(hits.sum() / total),
         "balanced_accuracy": float(np.nanmean(sensitivity)),
         "macro_f1": macro_f1(labels, probabilities),
+        "mcc": float(matthews_corrcoef(labels, predicted)),
         "auc": auc(labels, probabilities),
         **{
             f"{metric}:{name}": float(value)
