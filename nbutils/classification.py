@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
+from torch.optim import SGD, Adam, Optimizer
+from torch.optim.lr_scheduler import MultiStepLR
 
 from nbutils import weights
 from nbutils.artefacts import cached
@@ -18,10 +21,12 @@ from nbutils.augmentation import Plain
 from nbutils.backbone import backbone_of, start_from_backbone
 from nbutils.files import atomic
 from nbutils.images import ImageSet, to_float
+from nbutils.imbalance import class_balanced_weights, focal_loss
 from nbutils.metrics.classification import SELECTIONS
-from nbutils.protocols import ClassifierConfig
+from nbutils.protocols import LOSSES, OPTIMIZERS, ClassifierConfig
 from nbutils.scales import choose
 from nbutils.seeds import derive_seed
+from nbutils.traditional import geometric_changes
 from nbutils.training import Method, TrainingLog, autocast, device, train
 
 VERSION = 1
@@ -89,25 +94,61 @@ def build_network(config: ClassifierConfig, num_classes: int, channels: int) -> 
     return network.to(memory_format=torch.channels_last)
 
 
-class Training(Method):
-    """Cross-entropy training with Adam; after each epoch a score on validation decides what is kept."""
+def build_optimizer(network: nn.Module, config: ClassifierConfig) -> Optimizer:
+    """Return the config's optimiser of a network. Raises ValueError for one that is not among OPTIMIZERS."""
+    choose("optimizer", config.optimizer, dict.fromkeys(OPTIMIZERS))
+    shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return SGD(network.parameters(), momentum=config.momentum, **shared)
+    return Adam(network.parameters(), **shared)
 
-    def __init__(self, network: nn.Module, config: ClassifierConfig, val: ImageSet, steps_per_epoch: int):
-        optimizer = torch.optim.Adam(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        super().__init__({"network": network}, {"adam": optimizer})
+
+def loss_function(config: ClassifierConfig, class_counts: np.ndarray) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the config's loss, (logits (B, num_classes), targets (B, num_classes)) -> scalar.
+
+    class_counts: (num_classes,), training images of each class. Raises ValueError for a loss that is not among LOSSES,
+    and where a class-balanced one finds a class without images.
+    """
+    choose("loss", config.loss, dict.fromkeys(LOSSES))
+    if config.loss == "cross-entropy":
+        return cross_entropy
+    balanced = config.loss == "class-balanced-focal"
+    weights = class_balanced_weights(class_counts, config.class_balanced_beta) if balanced else None
+    return partial(focal_loss, gamma=config.focal_gamma, class_weights=weights)
+
+
+class Training(Method):
+    """Training by a config's loss, optimiser and schedule; after each epoch a score on validation decides what is kept.
+
+    class_counts: (num_classes,), training images of each class. val: validation images.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: ClassifierConfig,
+        class_counts: np.ndarray,
+        val: ImageSet,
+        steps_per_epoch: int,
+    ):
+        optimizer = build_optimizer(network, config)
+        super().__init__({"network": network}, {"network": optimizer})
+        milestones = [epoch * steps_per_epoch for epoch in config.milestones]
+        self.schedule = MultiStepLR(optimizer, milestones, gamma=config.learning_rate_decay)
+        self.loss = loss_function(config, class_counts)
+        self.change = geometric_changes(config.crop, config.rotation, config.flip)
         self.config, self.val, self.steps_per_epoch = config, val, steps_per_epoch
         self.selection = choose("selection score", config.selection, SELECTIONS)
         self.best_score, self.best_epoch, self.best_weights = -1.0, -1, network.state_dict()
 
     def step(self, step: int, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        network, optimizer = self.modules["network"], self.optimizers["adam"]
+        network, optimizer = self.modules["network"], self.optimizers["network"]
         with autocast():
-            loss = cross_entropy(network(_network_input(images, self.config)).float(), targets)
+            loss = self.loss(network(_network_input(self.change(images), self.config)).float(), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        self.schedule.step()
         scalars = {"loss": loss.detach()}
         if (step + 1) % self.steps_per_epoch == 0:
             scalars[f"val_{self.config.selection}"] = torch.tensor(self._select((step + 1) // self.steps_per_epoch))
@@ -126,10 +167,12 @@ class Training(Method):
         return score
 
     def extra_state(self) -> dict:
-        return {"score": self.best_score, "epoch": self.best_epoch, "weights": self.best_weights}
+        best = {"score": self.best_score, "epoch": self.best_epoch, "weights": self.best_weights}
+        return {**best, "schedule": self.schedule.state_dict()}
 
     def load_extra_state(self, state: dict) -> None:
         self.best_score, self.best_epoch, self.best_weights = state["score"], state["epoch"], state["weights"]
+        self.schedule.load_state_dict(state["schedule"])
 
 
 def train_classifier(
@@ -148,13 +191,12 @@ def train_classifier(
     epoch_images: number of real training images, the length of an epoch where the config does not fix it. max_steps:
     stop earlier, None = do not.
     """
-    epoch_images = min(epoch_images, config.max_epoch_images or epoch_images)
-    steps_per_epoch = config.epoch_steps or -(-epoch_images // config.batch_size)
+    steps_per_epoch = config.steps_per_epoch(epoch_images)
     num_steps = min(config.num_epochs * steps_per_epoch, max_steps or config.num_epochs * steps_per_epoch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "classifier", "weights"))
         network = build_network(config, policy.pool.num_classes, policy.pool.channels)
-    method = Training(network, config, val, min(steps_per_epoch, num_steps))
+    method = Training(network, config, policy.pool.class_counts(), val, min(steps_per_epoch, num_steps))
     batches = policy.batches(config.batch_size, derive_seed(seed, "classifier", "batches"))
     log = train(method, batches, num_steps, seed=seed, description=description, checkpoint=checkpoint)
     network.load_state_dict(method.best_weights)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import psutil
 import torch
@@ -73,7 +74,7 @@ def _classifier(paper: str) -> Candidate:
 
     def build() -> Method:
         network = build_network(config, NUM_CLASSES, CHANNELS)
-        return Training(network, config, val=None, steps_per_epoch=config.num_epochs)
+        return Training(network, config, np.ones(NUM_CLASSES), val=None, steps_per_epoch=config.num_epochs)
 
     targets = one_hot(torch.arange(BATCH_SIZE), NUM_CLASSES).float()
     images = partial(_images, config.input_size)

@@ -68,6 +68,22 @@ class Traditional(Plain):
         return {**super().key(), **strengths}
 
 
+def geometric_changes(crop: float, rotation: float, flip: float) -> nn.Module:
+    """Return a module that crops, rotates and mirrors each image of a batch (B, C, H, W) on its own, by kornia.
+
+    crop: side of a square cut out at random, as a share of the image's, and enlarged to its size; 1 = the whole image.
+    rotation: up to so many degrees either way. flip: probability of a mirror image, left to right. Images are float32
+    -1..1; what lies outside of them is 0, a medium grey. The module does nothing if nothing is asked for.
+    """
+    changes = []
+    if crop < 1 or rotation > 0:
+        shift = (1 / crop - 1) / 2  # of the enlarged image, in shares of its size
+        changes.append(kornia.RandomAffine(rotation, (shift, shift), (1 / crop, 1 / crop), p=1.0))
+    if flip > 0:
+        changes.append(kornia.RandomHorizontalFlip(p=flip))
+    return nn.Sequential(*changes)
+
+
 def few_cases(cases: ImageSet) -> ImageSet:
     """Return one in FEW of the cases of each class, of which the poor embeddings of Table 4 are trained.
 

@@ -3,16 +3,20 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
 from conftest import make_blobs
+from torch.nn.functional import cross_entropy
 
 from nbutils import classification, training, weights
 from nbutils.augmentation import Plain, append
 from nbutils.backbone import start_from_backbone
 from nbutils.classification import build_network, train_classifier
 from nbutils.datasets import Splits
+from nbutils.images import to_float
+from nbutils.imbalance import class_balanced_weights, focal_loss
 from nbutils.protocols import CLASSIFIERS, ClassifierConfig, config_at
 from nbutils.scales import SCALES
 
@@ -88,9 +92,107 @@ def test_settings_at_their_default_are_not_part_of_the_key():
     assert replace(CONFIG, selection="auc").key() == {**CONFIG.key(), "selection": "auc"}
 
 
-def test_an_interrupted_classifier_ends_in_the_same_weights(splits, tmp_path, monkeypatch):
+def test_the_names_of_what_papers_without_newer_settings_trained_stay():
+    assert config_at("demo", paper="genmix").key() == {
+        "network": "test_byobnet", "num_epochs": 16, "batch_size": 64, "learning_rate": 2e-3, "patience": 8,
+        "initial_weights": "prior", "max_epoch_images": 768,
+    }  # fmt: skip
+
+
+IMBALANCED = replace(
+    CONFIG, optimizer="sgd", momentum=0.9, milestones=(1, 3), learning_rate_decay=0.5, crop=0.8, rotation=30.0, flip=0.5
+)
+
+
+def new_training(splits, config, class_counts=(30, 30)):
+    """Return a training at its beginning, of 4 steps an epoch, and its batches."""
+    torch.manual_seed(0)
+    network = build_network(config, 2, 1)
+    batches = Plain(splits.train).batches(config.batch_size, seed=0)
+    return classification.Training(network, config, np.array(class_counts), splits.val, steps_per_epoch=4), batches
+
+
+def test_the_learning_rate_falls_after_each_milestone(splits):
+    method, batches = new_training(splits, IMBALANCED)
+    rates = []
+    for step in range(16):
+        rates.append(method.optimizers["network"].param_groups[0]["lr"])
+        method.step(step, *batches(step))
+    assert rates == pytest.approx([3e-3] * 4 + [1.5e-3] * 8 + [0.75e-3] * 4)
+
+
+def test_sgd_has_the_momentum_and_the_weight_decay_of_the_config(splits):
+    method, batches = new_training(splits, replace(IMBALANCED, weight_decay=0.1, milestones=()))
+    weight = next(method.modules["network"].parameters())
+    speed = torch.zeros_like(weight)
+    for step in range(2):
+        before = weight.detach().clone()
+        method.step(step, *batches(step))
+        speed = 0.9 * speed + weight.grad + 0.1 * before
+        torch.testing.assert_close(weight.detach(), before - 3e-3 * speed)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ("cross-entropy", lambda logits, targets: cross_entropy(logits, targets)),
+        ("focal", lambda logits, targets: focal_loss(logits, targets, 3.0)),
+        (
+            "class-balanced-focal",
+            lambda logits, targets: focal_loss(logits, targets, 3.0, class_balanced_weights([50, 10], 0.9)),
+        ),
+    ],
+)
+def test_the_loss_is_the_one_of_the_config(splits, loss, expected):
+    config = replace(CONFIG, loss=loss, focal_gamma=3.0, class_balanced_beta=0.9)
+    method, batches = new_training(splits, config, class_counts=(50, 10))
+    images, targets = batches(0)
+    with torch.no_grad():
+        logits = method.modules["network"](images)
+    torch.testing.assert_close(method.step(0, images, targets)["loss"], expected(logits, targets))
+
+
+def test_class_balanced_weights_count_the_pool_of_the_policy(splits, monkeypatch):
+    counted = []
+    monkeypatch.setattr(classification, "loss_function", lambda _, counts: counted.append(counts) or cross_entropy)
+    fit(splits, policy=Plain(splits.train.subset(range(31))), max_steps=1)
+    assert [counts.tolist() for counts in counted] == [[16, 15]]
+
+
+@pytest.mark.parametrize(("setting", "what"), [("loss", "loss"), ("optimizer", "optimizer")])
+def test_an_unknown_loss_or_optimizer_is_named(splits, setting, what):
+    with pytest.raises(ValueError, match=f"Unknown {what} 'focl'; allowed: "):
+        fit(splits, replace(CONFIG, **{setting: "focl"}), max_steps=1)
+
+
+def test_training_images_are_changed_and_validation_images_are_not(splits):
+    seen = []
+    method, batches = new_training(splits, IMBALANCED)
+    method.modules["network"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().cpu()))
+    for step in range(4):
+        method.step(step, *batches(step))
+    training_images, val_images = torch.cat(seen[:4]), torch.cat(seen[4:])
+    assert not torch.isclose(training_images[:16], batches(0)[0].cpu(), atol=0.1).all()
+    assert torch.equal(val_images, to_float(splits.val.images))
+
+
+def test_an_epoch_has_the_steps_that_its_images_fill():
+    assert CONFIG.steps_per_epoch(60) == 4
+    assert replace(CONFIG, max_epoch_images=32).steps_per_epoch(60) == 2
+    assert replace(CONFIG, epoch_steps=7).steps_per_epoch(60) == 7
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_learning_rate_of_iois_falls_at_the_same_shares_of_the_training(scale):
+    config = config_at(scale, paper="iois")
+    assert config.milestones == tuple(round(share * config.num_epochs) for share in (0.3, 0.6, 0.9))
+    assert config.patience == config.num_epochs
+
+
+@pytest.mark.parametrize("config", [CONFIG, IMBALANCED], ids=["adam", "sgd"])
+def test_an_interrupted_classifier_ends_in_the_same_weights(splits, config, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    undisturbed = fit(splits).network.state_dict()
+    undisturbed = fit(splits, config)
     original = classification.Training.step
 
     def killed(self, step, *batch):
@@ -100,11 +202,13 @@ def test_an_interrupted_classifier_ends_in_the_same_weights(splits, tmp_path, mo
 
     monkeypatch.setattr(classification.Training, "step", killed)
     with pytest.raises(KeyboardInterrupt):
-        fit(splits, checkpoint=tmp_path / "training.pt")
+        fit(splits, config, checkpoint=tmp_path / "training.pt")
     monkeypatch.setattr(classification.Training, "step", original)
-    resumed = fit(splits, checkpoint=tmp_path / "training.pt")
+    resumed = fit(splits, config, checkpoint=tmp_path / "training.pt")
     assert resumed.log.resumed_from == 9
-    assert all(torch.equal(resumed.network.state_dict()[name], value) for name, value in undisturbed.items())
+    pd.testing.assert_frame_equal(resumed.log.curve, undisturbed.log.curve)
+    weights = undisturbed.network.state_dict()
+    assert all(torch.equal(resumed.network.state_dict()[name], value) for name, value in weights.items())
 
 
 @pytest.mark.parametrize("scale", SCALES)

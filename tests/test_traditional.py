@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 
 from nbutils.augmentation import Plain
 from nbutils.papers import reported
-from nbutils.traditional import Traditional, few_cases, table_arms
+from nbutils.traditional import Traditional, few_cases, geometric_changes, table_arms
 
 STILL = {
     "flip": 0.0,
@@ -93,3 +93,44 @@ def test_table_4_has_the_rows_of_the_paper():
         "real + synthetic x10": 220, "few-case x10": 200, "real + few-case x10": 220,
     }  # fmt: skip
     assert np.array_equal(arms["real + few-case x10"].pool.images[20:], many[1].images)
+
+
+def ramp(count, size=64):
+    """Images whose grey value rises from -1 at the left to 1 at the right."""
+    return torch.linspace(-1, 1, size).expand(count, 1, size, size).clone()
+
+
+def test_without_any_geometric_change_images_are_as_they_were():
+    images = ramp(2)
+    assert geometric_changes(crop=1.0, rotation=0.0, flip=0.0)(images) is images
+
+
+def test_a_crop_is_a_window_anywhere_in_the_image():
+    torch.manual_seed(0)
+    cropped = geometric_changes(crop=0.5, rotation=0.0, flip=0.0)(ramp(400))
+    left, right = cropped[:, 0, 32, 1], cropped[:, 0, 32, -2]
+    torch.testing.assert_close(right - left, torch.ones(400), rtol=0, atol=0.06)  # half of the width, of 2 in all
+    assert left.min().item() == pytest.approx(-1, abs=0.05)
+    assert right.max().item() == pytest.approx(1, abs=0.05)
+    assert left.mean().item() == pytest.approx(-0.5, abs=0.05)
+    assert len(left.unique()) > 390
+
+
+def test_images_are_rotated_up_to_the_angle_either_way():
+    torch.manual_seed(0)
+    rotated = geometric_changes(crop=1.0, rotation=30.0, flip=0.0)(ramp(400))
+    across, down = (rotated[:, 0, 32, 40] - rotated[:, 0, 32, 24]), (rotated[:, 0, 40, 32] - rotated[:, 0, 24, 32])
+    angles = torch.rad2deg(torch.atan2(down, across))
+    assert angles.abs().max() <= 30.5
+    assert angles.max() > 27
+    assert angles.min() < -27
+    assert (rotated[:, 0, 0, 0] == 0).any(), "corners from outside of the image are a medium grey"
+
+
+def test_as_many_images_are_mirrored_as_asked_for():
+    torch.manual_seed(0)
+    images = ramp(400)
+    mirrored = geometric_changes(crop=1.0, rotation=0.0, flip=0.25)(images)
+    turned = (mirrored == images.flip(-1)).flatten(1).all(dim=1)
+    assert ((mirrored == images).flatten(1).all(dim=1) | turned).all()
+    assert turned.float().mean().item() == pytest.approx(0.25, abs=0.06)
