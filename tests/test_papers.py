@@ -7,13 +7,20 @@ from scipy import stats
 
 from nbutils import generators, phantoms
 from nbutils.claims import (
+    IOIS_DATA,
+    IOIS_METHODS,
+    IOIS_METRICS,
     PRINTED_DATA,
     genmix_claims,
+    iois_claims,
+    iois_questions,
     mage_classification_claims,
     mage_generation_claims,
     textual_inversion_claims,
     textual_inversion_tuning_claims,
 )
+from nbutils.datasets import aptos, ham10000
+from nbutils.datasets.assembly import TEST_SHARE
 from nbutils.generators.mage import MageAdapter, MageAdapterVQ, MageFineTuned
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.oracle import modality_of
@@ -190,8 +197,12 @@ MAGE_CLAIMS = [
 ]
 
 
+IOIS_CLAIMS = [claim for data in IOIS_DATA.values() for claim in iois_claims(data)]
+
+
 @pytest.mark.parametrize(
-    "claim", [*genmix_claims(), *textual_inversion_claims(), *textual_inversion_tuning_claims(), *MAGE_CLAIMS]
+    "claim",
+    [*genmix_claims(), *textual_inversion_claims(), *textual_inversion_tuning_claims(), *MAGE_CLAIMS, *IOIS_CLAIMS],
 )
 def test_the_claims_agree_with_the_papers_own_table(claim):
     means = reported_means(claim.paper, (claim.method, *claim.others), claim.printed_metric or claim.metric)
@@ -209,6 +220,34 @@ def test_of_illegible_tables_the_legible_cells_are_compared():
     assert means["mage"] == pytest.approx(np.mean([121.4, 77.7, 161.8, 114.2, 194.8, 197.7]))
     assert np.isnan(reported_means("mage_adapter", methods, "odir:fid_test:*")["fastgan"])
     assert len(MAGE_CLAIMS) == 33
+
+
+def test_table_1_of_iois_is_there_with_the_gains_that_its_text_states():
+    table = reported("iois")
+    assert table["method"].unique().tolist() == list(IOIS_METHODS)
+    columns = [f"{data}:{metric}" for data in IOIS_DATA.values() for metric in IOIS_METRICS]
+    assert table.groupby("method")["metric"].apply(list).map(columns.__eq__).all()
+    gains = {
+        ("ois+aas", "real", "ham10000:mcc"): 4.53, ("ois+aas", "real", "aptos:mcc"): 3.97,
+        ("offline", "real", "ham10000:macro_f1"): 2.31, ("offline", "real", "ham10000:balanced_accuracy"): 3.19,
+        ("offline", "real", "ham10000:mcc"): 2.68, ("ois", "offline", "ham10000:mcc"): 0.24,
+        ("ois", "offline", "aptos:mcc"): 0.22, ("ois+aas", "ois", "ham10000:mcc"): 1.61,
+        ("ois+aas", "ois", "aptos:mcc"): 0.59, ("cb-focal", "real", "ham10000:balanced_accuracy"): 3.12,
+        ("cb-focal", "real", "ham10000:mcc"): -0.80,
+    }  # fmt: skip
+    for (method, other, metric), gain in gains.items():
+        found = 100 * (reported_value("iois", method, metric) - reported_value("iois", other, metric))
+        assert found == pytest.approx(gain, abs=1e-6), (method, other, metric)
+
+
+@pytest.mark.parametrize(("data", "count"), [("ham10000", 4), ("aptos", 3)])
+def test_what_the_table_of_iois_contradicts_is_asked_and_not_claimed(data, count):
+    questions = iois_questions(data)
+    assert len(questions) == count
+    for question in questions:
+        methods = (question.method, *question.others)
+        ours, rival = (reported_value("iois", method, f"{data}:{question.metric}") for method in methods)
+        assert ours < rival, question
 
 
 def test_distances_are_compared_by_their_ratio_and_shown_as_they_are():
@@ -240,7 +279,12 @@ KERA_CLASSES = ("amoeba", "bacteria", "fungal", "hsk")
 MAGE_GENERATORS = {kind.name: kind for kind in (MageFineTuned, MageAdapter, MageAdapterVQ)}
 
 
-@pytest.mark.parametrize("paper", ["genmix", "textual_inversion", "mage_adapter"])
+def joined(value):
+    """Return several numbers as a protocol writes them, other values as they are."""
+    return "+".join(map(str, value)) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("paper", ["genmix", "textual_inversion", "mage_adapter", "iois"])
 def test_paper_scale_has_the_numbers_of_the_protocol(paper):
     config = config_at("paper", paper=paper)
     assert "classifier.num_epochs" in protocol(paper) or "num_steps" in protocol(paper)
@@ -249,11 +293,16 @@ def test_paper_scale_has_the_numbers_of_the_protocol(paper):
         if part in generators.names():
             assert getattr(generators.create(part, scale="paper").config, field) == value, setting
         elif part == "classifier":
-            assert getattr(config, field) == value, setting
+            assert joined(getattr(config, field)) == value, setting
         elif part == "phantom":
-            assert "+".join(str(n) for n in phantoms.modality(modality_of(SHOWPIECE[paper])).counts[field]) == value, (
-                setting
-            )
+            assert joined(phantoms.modality(modality_of(SHOWPIECE[paper])).counts[field]) == value, setting
+        elif part == "imbalance_ratio":
+            counts = phantoms.modality(field).counts["train"]
+            assert round(max(counts) / min(counts)) == value, setting
+        elif part == "split":
+            for loader in (aptos, ham10000):
+                val = loader.VAL_SHARE * (1 - TEST_SHARE)
+                assert {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}[field] == pytest.approx(value)
         elif part == "augmentation":
             assert Traditional.__dataclass_fields__[field].default == value, setting
         elif part == "textual-inversion":
