@@ -35,7 +35,7 @@ ON_A_PIPELINE = ["textual-inversion", "ldm-lora"]
 WITHOUT_PIPELINE = [name for name in generators.names() if name not in ON_A_PIPELINE]
 
 
-CLASSIFIER_NETWORKS = ["vgg16", "resnet18", "vit_base_patch16_224", "swin_base_patch4_window7_224"]
+CLASSIFIER_NETWORKS = ["vgg16", "resnet18", "vit_base_patch16_224", "swin_base_patch4_window7_224", "resnet50"]
 
 
 @pytest.mark.parametrize("scale", SCALES)
