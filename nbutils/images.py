@@ -176,6 +176,12 @@ def as_classes(sets: Mapping[str, ImageSet], name: str) -> ImageSet:
     return concatenate(relabelled, name)
 
 
+def unlabelled(images: ImageSet) -> ImageSet:
+    """Return images as a set of a single class, "image", in which nothing of their labels is left."""
+    origin = None if images.origin is None else f"{images.origin} unlabelled"
+    return replace(images, labels=np.zeros(len(images)), class_names=("image",), origin=origin)
+
+
 def synthetic_set(images: np.ndarray, labels, class_names: Sequence[str], name: str) -> ImageSet:
     """Wrap generated images, (N, C, H, W) uint8, as an ImageSet of the group "synthetic"."""
     return ImageSet(images, labels, tuple(class_names), np.full(len(images), "synthetic"), name)

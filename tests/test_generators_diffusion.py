@@ -11,7 +11,7 @@ from nbutils.artefacts import write_manifest
 from nbutils.generators.diffusion import Diffusion
 from nbutils.generators.diffusion_sampling import new_sampler, sample
 from nbutils.generators.diffusion_training import DiffusionConfig, DiffusionMethod
-from nbutils.images import ImageSet
+from nbutils.images import ImageSet, unlabelled
 from nbutils.models.diffusion_loss import HybridLoss
 from nbutils.scales import SCALES
 
@@ -277,3 +277,50 @@ def test_the_cost_counts_what_the_prior_saw_before():
     before = [generator.cost()["images_seen_before"] for generator in (scratch, tuned)]
     assert before == [0, weights.images_seen("prior-diffusion")]
     assert before[1] > 100_000
+
+
+def unconditional(**settings) -> Diffusion:
+    return generators.create("unconditional-diffusion", scale="smoke", num_snapshots=0, **settings)
+
+
+def test_labels_do_not_reach_an_unconditional_diffusion(blobs):
+    first, second = unconditional(), unconditional()
+    other = ImageSet(blobs.images, (blobs.labels + 1) % 3, ("a", "b", "c"), blobs.groups)
+    first.fit(blobs)
+    second.fit(other)
+    assert first.weights_hash() == second.weights_hash()
+    assert first.key(blobs) == first.key(other)
+    assert first.networks[0].num_classes is None
+    assert first.card["class_names"] == ["image"]
+    first.fit(blobs.of_class(0))  # a class without images is none of its business
+
+
+def test_an_unconditional_diffusion_is_kept_and_found_again(blobs):
+    made, artefact = generators.fitted(unconditional(), blobs)
+    again, found = generators.fitted(unconditional(), blobs)
+    assert (artefact.source, found.source) == ("built", "cache")
+    np.testing.assert_array_equal(made.sample([0, 0], seed=1).images, again.sample([0, 0], seed=1).images)
+    with pytest.raises(ValueError, match=r"labels must be 0..0, found 0..1"):
+        again.sample([0, 1], seed=1)
+
+
+def test_images_named_by_their_origin_have_another_key_without_labels(blobs):
+    named = ImageSet(blobs.images, blobs.labels, blobs.class_names, blobs.groups, origin="phantom:x")
+    assert unlabelled(named).fingerprint() != named.fingerprint()
+    assert unconditional().key(named)["images"] == unlabelled(named).fingerprint()
+
+
+def test_an_unconditional_diffusion_starts_from_the_prior(blobs, prior_file):
+    generator = unconditional(num_steps=1, learning_rate=0.0, initial_weights="prior-diffusion")
+    generator.fit(blobs)
+    kept, before = (g.networks[0].unet.mid_block.resnets[0].conv1.weight for g in (generator, prior_file))
+    torch.testing.assert_close(kept, before, rtol=0, atol=0)
+
+
+def test_the_paper_scale_of_unconditional_diffusion_is_adm_at_128_px():
+    generator = generators.create("unconditional-diffusion", scale="paper")
+    with torch.device("meta"):
+        network = generator.build(7, 3, generator.config.image_size).modules["generator"]
+    assert network.num_classes is None
+    parameters = sum(p.numel() for p in network.parameters())
+    assert parameters == pytest.approx(421.5e6 - 1000 * 1024, rel=1e-3)  # the published one has ImageNet's classes

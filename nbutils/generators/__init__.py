@@ -21,6 +21,7 @@ _REGISTRY = {
     "cell-gan": "cellgan.CellGAN",
     "textual-inversion": "textual_inversion.TextualInversion",
     "diffusion": "diffusion.Diffusion",
+    "unconditional-diffusion": "unconditional_diffusion.UnconditionalDiffusion",
     "ldm-lora": "ldm_lora.LDMLoRA",
 }
 

@@ -164,12 +164,7 @@ class Generator(ABC):
 
     def weights_hash(self) -> str:
         """Return the SHA-256 of the trained weights."""
-        digest = hashlib.sha256()
-        for network in self.networks:
-            for name, value in network.state_dict().items():
-                digest.update(name.encode())
-                digest.update(np.ascontiguousarray(value.cpu().numpy()))
-        return digest.hexdigest()
+        return hash_of_weights(self.networks)
 
     def pretrained(self) -> list[str]:
         """Return the names, known to nbutils.weights, of the weights that training starts from; here none."""
@@ -270,6 +265,16 @@ class Generator(ABC):
         with torch.inference_mode(), autocast():
             drawn = self.draw(network.eval(), torch.as_tensor(labels, device=device()), seeds.tolist())
         return to_uint8(drawn.float())
+
+
+def hash_of_weights(networks: Sequence[nn.Module]) -> str:
+    """Return the SHA-256 of the weights of some networks."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for name, value in network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(value.cpu().numpy()))
+    return digest.hexdigest()
 
 
 def _rounded_to_half(network: nn.Module) -> nn.Module:
