@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -14,6 +16,9 @@ from nbutils.scales import choose
 from nbutils.seeds import derive_seed
 from nbutils.training import ImageBatches
 
+if TYPE_CHECKING:
+    from nbutils.classification import Classifier
+
 AUGMIX_CHUNK = 8
 EXAMPLE_BATCH = 64
 """Examples come in batches as in training: MixUp draws one lambda for each."""
@@ -22,6 +27,22 @@ MIX_FROM = ("real+synthetic", "synthetic")
 """What GenMix may weigh by lambda: the mixed data of Section 2 (our default), or the synthetic ones of Eq. 1."""
 
 Batch = tuple[Tensor, Tensor]
+
+
+class AdaptiveBatches(Protocol):
+    """Batches that follow the classifier they train, with what they have become part of its checkpoint."""
+
+    def __call__(self, step: int) -> Batch:
+        """Return a batch as Plain.batches does; asked for in turn, each before the classifier takes that step."""
+
+    def state_dict(self) -> dict:
+        """Return what the next batches depend on, as tensors, numbers, lists and dicts."""
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take back what state_dict returned."""
+
+    def trace(self) -> pd.DataFrame:
+        """Return what was done, a row for each epoch."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,10 @@ class Plain:
         draw = ImageBatches(self.pool, batch_size, derive_seed(seed, "pool"))
         return lambda step: self.transform(*draw(step))
 
+    def adaptive_batches(self, classifier: "Classifier", seed: int, steps_per_epoch: int) -> AdaptiveBatches | None:
+        """Return batches for the training of this very classifier, None = `batches` will do, it changes nothing."""
+        return None
+
     def transform(self, images: Tensor, labels: Tensor) -> Batch:
         """Turn images (B, C, H, W) and labels (B,) int64 into a training batch; random, from torch's generator."""
         return images, one_hot(labels, self.pool.num_classes).float()
@@ -46,6 +71,10 @@ class Plain:
     def sources(self) -> dict[str, ImageSet]:
         """Return everything that a classifier trained on this policy sees, by name."""
         return {"pool": self.pool}
+
+    def held_out(self) -> dict[str, ImageSet]:
+        """Return the validation or test images that it uses on purpose, as a published protocol does, by their use."""
+        return {}
 
     def examples(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return `count` training images (count, C, H, W) uint8 and their targets (count, num_classes) float32."""

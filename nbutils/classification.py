@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from nbutils import weights
 from nbutils.artefacts import cached
-from nbutils.augmentation import Plain
+from nbutils.augmentation import AdaptiveBatches, Plain
 from nbutils.backbone import backbone_of, start_from_backbone
 from nbutils.files import atomic
 from nbutils.images import ImageSet, to_float
@@ -27,17 +27,26 @@ from nbutils.protocols import LOSSES, OPTIMIZERS, ClassifierConfig
 from nbutils.scales import choose
 from nbutils.seeds import derive_seed
 from nbutils.traditional import geometric_changes
-from nbutils.training import Method, TrainingLog, autocast, device, train
+from nbutils.training import Method, TrainingLog, autocast, device, placed, train
 
 VERSION = 1
-WEIGHTS, CURVE = "weights.safetensors", "curve.csv"
+WEIGHTS, CURVE, TRACE = "weights.safetensors", "curve.csv", "trace.csv"
 
 
 class Classifier:
-    """A trained classifier."""
+    """A trained classifier.
 
-    def __init__(self, network: nn.Module, config: ClassifierConfig, log: TrainingLog | None = None):
-        self.network, self.config, self.log = network.eval(), config, log
+    trace: what a policy that follows the classifier did in each epoch, None = it trained on another one.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: ClassifierConfig,
+        log: TrainingLog | None = None,
+        trace: pd.DataFrame | None = None,
+    ):
+        self.network, self.config, self.log, self.trace = network.eval(), config, log, trace
 
     def probabilities(self, images: ImageSet | np.ndarray) -> np.ndarray:
         """Return class probabilities, (N, num_classes) float32, of an ImageSet or of uint8 images (N, C, H, W)."""
@@ -59,12 +68,15 @@ class Classifier:
         images = images.images if isinstance(images, ImageSet) else images
         chunks = np.array_split(images, max(1, -(-len(images) // self.config.predict_batch_size)))
         with torch.inference_mode(), autocast():
-            done = [function(_network_input(to_float(c).to(device()), self.config)).cpu() for c in chunks]
+            done = [function(network_input(to_float(c).to(device()), self.config)).cpu() for c in chunks]
         return torch.cat(done).numpy()
 
 
-def _network_input(images: Tensor, config: ClassifierConfig) -> Tensor:
-    """Lay a batch (B, C, H, W) in -1..1 out channels last, resized and normalised as the network expects it."""
+def network_input(images: Tensor, config: ClassifierConfig) -> Tensor:
+    """Return a batch (B, C, H, W) float -1..1 channels last, resized and normalised as the config's network expects it.
+
+    Whatever a classifier reads goes through here: real images, synthetic ones, and those that it guides.
+    """
     if config.initial_weights == "imagenet":
         published = timm.get_pretrained_cfg(config.network)
         mean, std = (torch.tensor(values, device=images.device) for values in (published.mean, published.std))
@@ -120,7 +132,8 @@ def loss_function(config: ClassifierConfig, class_counts: np.ndarray) -> Callabl
 class Training(Method):
     """Training by a config's loss, optimiser and schedule; after each epoch a score on validation decides what is kept.
 
-    class_counts: (num_classes,), training images of each class. val: validation images.
+    class_counts: (num_classes,), training images of each class. val: validation images. adaptive: the batches, if they
+    follow the classifier, whose state goes into the checkpoint.
     """
 
     def __init__(
@@ -130,6 +143,7 @@ class Training(Method):
         class_counts: np.ndarray,
         val: ImageSet,
         steps_per_epoch: int,
+        adaptive: AdaptiveBatches | None = None,
     ):
         optimizer = build_optimizer(network, config)
         super().__init__({"network": network}, {"network": optimizer})
@@ -137,14 +151,14 @@ class Training(Method):
         self.schedule = MultiStepLR(optimizer, milestones, gamma=config.learning_rate_decay)
         self.loss = loss_function(config, class_counts)
         self.change = geometric_changes(config.crop, config.rotation, config.flip)
-        self.config, self.val, self.steps_per_epoch = config, val, steps_per_epoch
+        self.config, self.val, self.steps_per_epoch, self.adaptive = config, val, steps_per_epoch, adaptive
         self.selection = choose("selection score", config.selection, SELECTIONS)
         self.best_score, self.best_epoch, self.best_weights = -1.0, -1, network.state_dict()
 
     def step(self, step: int, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         network, optimizer = self.modules["network"], self.optimizers["network"]
         with autocast():
-            loss = self.loss(network(_network_input(self.change(images), self.config)).float(), targets)
+            loss = self.loss(network(network_input(self.change(images), self.config)).float(), targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -168,11 +182,14 @@ class Training(Method):
 
     def extra_state(self) -> dict:
         best = {"score": self.best_score, "epoch": self.best_epoch, "weights": self.best_weights}
-        return {**best, "schedule": self.schedule.state_dict()}
+        state = {**best, "schedule": self.schedule.state_dict()}
+        return state if self.adaptive is None else {**state, "batches": self.adaptive.state_dict()}
 
     def load_extra_state(self, state: dict) -> None:
         self.best_score, self.best_epoch, self.best_weights = state["score"], state["epoch"], state["weights"]
         self.schedule.load_state_dict(state["schedule"])
+        if self.adaptive is not None:
+            self.adaptive.load_state_dict(state["batches"])
 
 
 def train_classifier(
@@ -196,11 +213,13 @@ def train_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "classifier", "weights"))
         network = build_network(config, policy.pool.num_classes, policy.pool.channels)
-    method = Training(network, config, policy.pool.class_counts(), val, min(steps_per_epoch, num_steps))
-    batches = policy.batches(config.batch_size, derive_seed(seed, "classifier", "batches"))
+    steps_per_epoch, batch_seed = min(steps_per_epoch, num_steps), derive_seed(seed, "classifier", "batches")
+    adaptive = policy.adaptive_batches(Classifier(placed(network), config), batch_seed, steps_per_epoch)
+    batches = policy.batches(config.batch_size, batch_seed) if adaptive is None else adaptive
+    method = Training(network, config, policy.pool.class_counts(), val, steps_per_epoch, adaptive)
     log = train(method, batches, num_steps, seed=seed, description=description, checkpoint=checkpoint)
     network.load_state_dict(method.best_weights)
-    return Classifier(network, config, log)
+    return Classifier(network, config, log, None if adaptive is None else adaptive.trace())
 
 
 def classifier_key(policy: Plain, val: ImageSet, config: ClassifierConfig, **training) -> dict:
@@ -228,15 +247,19 @@ def fitted_classifier(
 
 
 def save_classifier(classifier: Classifier, folder: Path) -> None:
-    """Write weights (float32 safetensors) and training curve (CSV) into a folder."""
+    """Write weights (float32 safetensors), training curve (CSV) and, if there is one, trace (CSV) into a folder."""
     with atomic(folder / WEIGHTS) as temporary:
         save_file({name: value.contiguous() for name, value in classifier.network.state_dict().items()}, temporary)
     with atomic(folder / CURVE) as temporary:
         classifier.log.curve.to_csv(temporary, index=False)
+    if classifier.trace is not None:
+        with atomic(folder / TRACE) as temporary:
+            classifier.trace.to_csv(temporary, index=False)
 
 
 def load_classifier(folder: Path, network: nn.Module, config: ClassifierConfig) -> Classifier:
-    """Read a classifier's weights into a network built by build_network."""
+    """Read a classifier's weights into a network built by build_network, with the curve and trace of its training."""
     network.load_state_dict(load_file(folder / WEIGHTS))
     curve = pd.read_csv(folder / CURVE)
-    return Classifier(network, config, TrainingLog(curve, int(curve["step"].iloc[-1])))
+    trace = pd.read_csv(folder / TRACE) if (folder / TRACE).is_file() else None
+    return Classifier(network, config, TrainingLog(curve, int(curve["step"].iloc[-1])), trace)

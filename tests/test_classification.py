@@ -275,10 +275,10 @@ def test_unknown_initial_weights_are_named():
 def test_pretrained_networks_get_images_normalised_as_they_were_trained():
     images = torch.tensor([-1.0, 1.0]).repeat_interleave(3).reshape(2, 3, 1, 1)
     config = replace(config_at("paper"), input_size=None)
-    black, white = classification._network_input(images, config)[:, :, 0, 0]
+    black, white = classification.network_input(images, config)[:, :, 0, 0]
     torch.testing.assert_close(black, -torch.tensor([0.485 / 0.229, 0.456 / 0.224, 0.406 / 0.225]))
     torch.testing.assert_close(white, torch.tensor([0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225]))
-    grey = classification._network_input(images[:, :1], config)
+    grey = classification.network_input(images[:, :1], config)
     torch.testing.assert_close(
         grey.flatten(), torch.tensor([-1.0, 1.0]) * 0.449 / 0.226 + torch.tensor([0, 0.102 / 0.226])
     )
