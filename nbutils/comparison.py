@@ -12,7 +12,7 @@ from nbutils.artefacts import CACHE_VARIABLE, cache_folder, find
 from nbutils.augmentation import Plain
 from nbutils.classification import Classifier, classifier_key, fitted_classifier
 from nbutils.datasets import Splits
-from nbutils.datasets.audit import LeakAudit
+from nbutils.datasets.audit import HELD_OUT, LeakAudit
 from nbutils.metrics.classification import scores
 from nbutils.progress import PROGRESS_FILE, progress
 from nbutils.protocols import ClassifierConfig
@@ -79,6 +79,9 @@ class TrainedArms:
             for method, policy in policies.items():
                 for source, images in policy.sources().items():
                     audit.check(f"classifier {method} (generator seed {generator_seed}, {source})", images)
+                for use, images in policy.held_out().items():
+                    user = f"classifier {method} (generator seed {generator_seed}, leaking {use})"
+                    audit.check(user, images, allowed=HELD_OUT)
 
     def _arguments(self, job: Job) -> tuple:
         return self.policy(job), self.splits.val, self.config
