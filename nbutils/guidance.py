@@ -44,6 +44,15 @@ class Guidance:
     num_steps: int = 10
 
 
+GUIDANCE = {
+    "smoke": Guidance(num_steps=2),
+    "demo": Guidance(),
+    "gpu": Guidance(num_steps=25),
+    "paper": Guidance(num_steps=50),
+}
+"""Scale -> how it guides; paper scale is that of the published code, but for what the classifier reads."""
+
+
 def guided_start(x_0: Tensor, score: Tensor, alpha_bar: Tensor, s: float) -> Tensor:
     """Return the clean images (B, C, H, W) that the guided noise of IOIS, Eq. 4, stands for.
 

@@ -11,9 +11,10 @@ from nbutils import generators, guidance
 from nbutils.classification import Classifier, build_network, network_input
 from nbutils.generators.diffusion import Diffusion
 from nbutils.generators.diffusion_training import DiffusionConfig
-from nbutils.guidance import Guidance, GuidedSampler, guided_samples, guided_start, log_probability
+from nbutils.guidance import GUIDANCE, Guidance, GuidedSampler, guided_samples, guided_start, log_probability
 from nbutils.images import to_float
 from nbutils.protocols import ClassifierConfig
+from nbutils.scales import SCALES
 
 CONFIG = ClassifierConfig(network="test_resnet", num_epochs=1, batch_size=8, learning_rate=1e-3, patience=1)
 
@@ -77,6 +78,19 @@ def test_guided_images_have_the_distribution_that_bayes_gives_them(sampler, step
     assert images.std() == pytest.approx(SD, rel=0.1)
 
 
+def test_every_scale_has_its_guidance():
+    assert set(GUIDANCE) == set(SCALES)
+    for scale in SCALES:
+        assert (
+            len(
+                GuidedSampler(known_diffusion("linear", "epsilon"), GUIDANCE[scale]).draw(
+                    Classifier(LogLinear(1.0), CONFIG), [1], [0]
+                )
+            )
+            == 1
+        )
+
+
 def test_the_guided_start_is_the_one_of_the_guided_noise():
     x, eps, score = torch.randn(3, 2, 1, 4, 4, dtype=torch.float64)
     alpha_bar = torch.tensor([0.1, 0.9], dtype=torch.float64)[:, None, None, None]
@@ -115,7 +129,7 @@ def test_the_classifier_reads_what_it_guides_as_it_reads_real_images(monkeypatch
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_an_image_depends_on_its_seed_and_label_and_not_on_the_others(diffusion, sampler):
     sampled, classifier = GuidedSampler(diffusion, Guidance(sampler=sampler, num_steps=4)), new_classifier()
-    together = sampled.draw(classifier, [0, 1, 1, 0], [3, 4, 5, 6]).astype(int)
+    together = sampled.draw(classifier, [0, 1, 1, 0], [3, 9, 5, 6]).astype(int)
     alone = sampled.draw(classifier, [1], [5]).astype(int)
     assert np.abs(alone[0] - together[2]).max() <= 1
     assert np.abs(together[2] - together[1]).max() > 10

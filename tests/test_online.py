@@ -1,5 +1,6 @@
 """nbutils.online: how many images of each class join an epoch, who decides it, resuming, and what must not leak."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -158,25 +159,34 @@ def test_accuracies_are_those_of_each_class(splits):
     assert np.isnan(class_accuracies(classifier, splits.train.of_class(0))[1])
 
 
-@pytest.mark.parametrize("refresh", [1, 2])
-def test_an_interrupted_training_goes_on_with_the_same_images(splits, online, tmp_path, monkeypatch, refresh):
+@pytest.mark.parametrize(
+    ("refresh", "killed", "call", "resumed_from", "num_draws"),
+    [
+        (1, (classification.Training, "step"), 6, 6, 1),  # in the middle of the second epoch
+        (2, (classification.Training, "step"), 6, 6, 1),
+        (1, (GuidedSampler, "draw"), 1, 4, 2),  # while the images of the second epoch are drawn
+    ],
+)
+def test_an_interrupted_training_goes_on_with_the_same_images(
+    splits, online, tmp_path, monkeypatch, refresh, killed, call, resumed_from, num_draws
+):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    policy, step, draw = online(refresh=refresh), classification.Training.step, GuidedSampler.draw
+    policy, original, calls, draw, draws = online(refresh=refresh), getattr(*killed), [], GuidedSampler.draw, []
     undisturbed = fit(policy, splits)
 
-    def killed(self, number, *batch):
-        if number == 6:  # in the middle of the second epoch
+    def interrupted(*arguments):
+        if len(calls) == call:
             raise KeyboardInterrupt
-        return step(self, number, *batch)
+        calls.append(1)
+        return original(*arguments)
 
-    monkeypatch.setattr(classification.Training, "step", killed)
+    monkeypatch.setattr(*killed, interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(policy, splits, checkpoint=tmp_path / "training.pt")
-    monkeypatch.setattr(classification.Training, "step", step)
-    draws = []
+    monkeypatch.setattr(*killed, original)
     monkeypatch.setattr(GuidedSampler, "draw", lambda *a: draws.append(1) or draw(*a))
     resumed = fit(policy, splits, checkpoint=tmp_path / "training.pt")
-    assert (resumed.log.resumed_from, len(draws)) == (6, 1)
+    assert (resumed.log.resumed_from, len(draws)) == (resumed_from, num_draws)
     pd.testing.assert_frame_equal(resumed.trace.drop(columns=SECONDS), undisturbed.trace.drop(columns=SECONDS))
     weights = undisturbed.network.state_dict()
     assert all(torch.equal(resumed.network.state_dict()[name], value) for name, value in weights.items())
@@ -198,6 +208,12 @@ def test_whatever_changes_the_images_changes_the_key(splits, online, diffusion):
     policies += [replace(online(), diffusion=other), replace(online(), guidance=Guidance(num_steps=3))]
     assert len({repr(policy.key()) for policy in (*policies, Plain(splits.train))}) == 9
     assert online(num_images=8).key() == online().key()
+
+
+def test_another_process_gets_the_same_policy(online):
+    policy = pickle.loads(pickle.dumps(online()))
+    assert policy.key() == online().key()
+    assert torch.equal(new_batches(policy)(0)[0], new_batches(online())(0)[0])
 
 
 def test_the_key_of_a_policy_that_does_not_follow_the_classifier_stays(splits):

@@ -23,6 +23,8 @@ from nbutils.datasets import aptos, ham10000
 from nbutils.datasets.assembly import TEST_SHARE
 from nbutils.generators.mage import MageAdapter, MageAdapterVQ, MageFineTuned
 from nbutils.generators.textual_inversion import TextualInversion
+from nbutils.guidance import GUIDANCE
+from nbutils.online import REAL_FOR_EACH
 from nbutils.oracle import modality_of
 from nbutils.papers import (
     Claim,
@@ -303,6 +305,10 @@ def test_paper_scale_has_the_numbers_of_the_protocol(paper):
             for loader in (aptos, ham10000):
                 val = loader.VAL_SHARE * (1 - TEST_SHARE)
                 assert {"train": 1 - val - TEST_SHARE, "val": val, "test": TEST_SHARE}[field] == pytest.approx(value)
+        elif part == "guidance":
+            assert getattr(GUIDANCE["paper"], field) == value, setting
+        elif part == "online":
+            assert {"real_for_each": REAL_FOR_EACH}[field] == value, setting
         elif part == "augmentation":
             assert Traditional.__dataclass_fields__[field].default == value, setting
         elif part == "textual-inversion":
