@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,6 @@ from nbutils.images import ImageSet, concatenate, synthetic_set, to_float, to_ui
 from nbutils.scales import choose
 from nbutils.seeds import derive_seed
 from nbutils.training import ImageBatches
-
-if TYPE_CHECKING:
-    from nbutils.classification import Classifier
 
 AUGMIX_CHUNK = 8
 EXAMPLE_BATCH = 64
@@ -56,8 +53,11 @@ class Plain:
         draw = ImageBatches(self.pool, batch_size, derive_seed(seed, "pool"))
         return lambda step: self.transform(*draw(step))
 
-    def adaptive_batches(self, classifier: "Classifier", seed: int, steps_per_epoch: int) -> AdaptiveBatches | None:
-        """Return batches for the training of this very classifier, None = `batches` will do, it changes nothing."""
+    def adaptive_batches(self, classifier: object, seed: int, steps_per_epoch: int) -> AdaptiveBatches | None:
+        """Return batches for the training of this very classifier, None = `batches` will do, it changes nothing.
+
+        classifier: a classification.Classifier, whose network is the one that is trained.
+        """
         return None
 
     def transform(self, images: Tensor, labels: Tensor) -> Batch:
