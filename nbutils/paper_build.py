@@ -19,6 +19,8 @@ from nbutils.generators.concept_training import Embeddings, TextualInversionMeth
 from nbutils.generators.ldm_lora import AdaptedUNet, LDMLoRA, LDMLoRAMethod
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.generators.token_embeddings import initial_vectors
+from nbutils.generators.vqvae2 import VQVAE2Generator
+from nbutils.generators.vqvae2_training import LEVELS, VQVAE2Method
 from nbutils.models.stable_diffusion import build_stable_diffusion_2
 from nbutils.pipelines import encode_texts, frozen
 from nbutils.priors.text import build_tokenizer
@@ -55,7 +57,11 @@ def build_all() -> pd.DataFrame:
     With random weights and a batch of two images where memory allows one step, else on the meta device (shapes only).
     """
     fine_tuned = {TextualInversion.name: _textual_inversion, LDMLoRA.name: _ldm_lora}
-    others = [_generator(name) for name in generators.names() if name not in fine_tuned]
+    others = [
+        _vqvae2() if name == VQVAE2Generator.name else _generator(name)
+        for name in generators.names()
+        if name not in fine_tuned
+    ]
     on_stable_diffusion = [candidate() for candidate in fine_tuned.values()]
     return pd.DataFrame([_checked(each) for each in (*others, *on_stable_diffusion, *map(_classifier, CLASSIFIERS))])
 
@@ -67,6 +73,26 @@ def _generator(name: str) -> Candidate:
     return Candidate(
         name, size, lambda: build().modules.values(), lambda: build().step(0, _images(size), torch.arange(BATCH_SIZE))
     )
+
+
+def _vqvae2() -> Candidate:
+    """VQ-VAE-2: a step of each stage, the priors' on random codes."""
+    generator = generators.create(VQVAE2Generator.name, scale="paper", batch_size=BATCH_SIZE)
+    size = generator.config.image_size
+    build = partial(generator.build, NUM_CLASSES, CHANNELS, size)
+
+    def step() -> Mapping[str, Tensor]:
+        method: VQVAE2Method = build()
+        autoencoder, *priors = method.stages
+        labels = torch.arange(BATCH_SIZE)
+        scalars = method.step(autoencoder.first, _images(size), labels)
+        sides = [method.networks.get_submodule(level).config.grid for level in LEVELS]
+        codes = [torch.randint(generator.config.num_codes, (BATCH_SIZE, side, side)) for side in sides]
+        for stage in priors:
+            scalars |= method.step(stage.first, *codes, labels)
+        return scalars
+
+    return Candidate(generator.name, size, lambda: build().modules.values(), step)
 
 
 def _classifier(paper: str) -> Candidate:

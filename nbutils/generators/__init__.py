@@ -19,6 +19,7 @@ _REGISTRY = {
     "stylegan2-ada": "stylegan2_ada.StyleGAN2ADA",
     "fastgan": "fastgan.FastGAN",
     "cell-gan": "cellgan.CellGAN",
+    "vqvae2": "vqvae2.VQVAE2Generator",
     "textual-inversion": "textual_inversion.TextualInversion",
     "diffusion": "diffusion.Diffusion",
     "unconditional-diffusion": "unconditional_diffusion.UnconditionalDiffusion",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nbutils.models.adapter import Adapters
+from nbutils.models.codes import draw_codes
 from nbutils.models.mage import MAGE
 
 
@@ -78,6 +79,5 @@ def _forward(model: MAGE, tokens: Tensor, hidden: Tensor, places: Tensor, told: 
 
 def _draw(log_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Draw a code for each place by a uniform number (B, U); return it with its log-probability."""
-    cumulated = log_p.exp().cumsum(-1)
-    drawn = (cumulated < (uniform * cumulated[..., -1])[..., None]).sum(-1).clamp(max=log_p.shape[-1] - 1)
+    drawn = draw_codes(log_p, uniform)
     return drawn, log_p.gather(-1, drawn[..., None])[..., 0]

@@ -6,6 +6,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nbutils.models.codes import nearest_codes
+
 
 @dataclass(frozen=True)
 class VQGANConfig:
@@ -131,9 +133,7 @@ class VQGAN(nn.Module):
 
     def nearest(self, z: Tensor) -> Tensor:
         """Return the nearest code of each vector, (B, N) int64, of vectors (B, code_dim, h, w)."""
-        rows = z.flatten(2).transpose(1, 2).float()  # (B, N, D)
-        codes = self.codebook.float()
-        return (codes.square().sum(1) - 2 * rows @ codes.T).argmin(-1)
+        return nearest_codes(z.flatten(2).transpose(1, 2), self.codebook)  # of (B, N, D)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the codes of images."""
