@@ -189,7 +189,7 @@ class VQVAE2Generator(Generator):
 
     @torch.no_grad()
     def _codes(self, autoencoder: VQVAE2, images: np.ndarray) -> dict[str, Tensor]:
-        """Return the codes (S, N, ...) int64 by level, on the CPU, of uint8 images as they are and, if wanted, mirrored."""
+        """Return codes (S, N, ...) int64 by level, on the CPU, of uint8 images as they are and, to flip, mirrored."""
         sides = [images, np.ascontiguousarray(images[..., ::-1])][: 2 if self.config.flip else 1]
         chunks = np.array_split(np.concatenate(sides), -(-len(sides) * len(images) // ENCODE_BATCH))
         with full_precision():
