@@ -51,6 +51,9 @@ def naive(prior, labels, uniform, above):
 def test_codes_are_the_nearest_and_drawn_by_the_inverse_of_the_distribution():
     codebook, vectors = torch.randn(7, 3), torch.randn(2, 5, 3)
     assert torch.equal(nearest_codes(vectors, codebook), torch.cdist(vectors, codebook.expand(2, 7, 3)).argmin(-1))
+    close = torch.tensor([[1.0], [1.0 + 1e-3]])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert nearest_codes(torch.tensor([1.0, 1.0 + 1e-3])[:, None], close).tolist() == [0, 1]
     log_p = torch.tensor([0.2, 0.5, 0.3]).log().expand(6, 3)
     assert draw_codes(log_p, torch.tensor([0.0, 0.19, 0.21, 0.69, 0.71, 0.999])).tolist() == [0, 0, 1, 1, 2, 2]
 

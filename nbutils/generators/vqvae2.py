@@ -64,8 +64,8 @@ class VQVAE2Generator(Generator):
         ),
         "demo": VQVAE2Config(
             image_size=32,
-            num_steps=6000,
-            stage_steps=(3000, 1500, 1500),
+            num_steps=4000,
+            stage_steps=(2000, 1000, 1000),
             batch_size=32,
             top_batch_size=64,
             bottom_batch_size=32,

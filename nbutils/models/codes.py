@@ -1,12 +1,14 @@
 """Codes of a codebook: the one nearest to a vector, and one drawn from a distribution by a uniform number."""
 
+import torch
 from torch import Tensor
 
 
 def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """Return the nearest of the codebook's rows (codes, D) to each of vectors (..., D), (...) int64."""
+    """Return the nearest of the codebook's rows (codes, D) to each of vectors (..., D), (...) int64; in float32."""
     rows, codes = vectors.float(), codebook.float()
-    return (codes.square().sum(1) - 2 * rows @ codes.T).argmin(-1)
+    with torch.autocast(vectors.device.type, enabled=False):  # else a GPU would multiply in half precision after all
+        return (codes.square().sum(1) - 2 * rows @ codes.T).argmin(-1)
 
 
 def draw_codes(log_p: Tensor, uniform: Tensor) -> Tensor:
