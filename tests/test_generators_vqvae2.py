@@ -88,6 +88,7 @@ def test_priors_learn_the_codes_of_their_level():
 
 def test_perplexity_counts_the_codes_in_use():
     assert perplexity(torch.tensor([[0, 1], [2, 3]]), 9).item() == pytest.approx(4)
+    assert perplexity(torch.tensor([0, 0, 0, 1]), 9).item() == pytest.approx(0.75**-0.75 * 0.25**-0.25)
     assert perplexity(torch.tensor([5, 5, 5]), 9).item() == pytest.approx(1)
 
 
