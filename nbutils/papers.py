@@ -70,6 +70,22 @@ def reported_means(paper: str, methods: Sequence[str], pattern: str) -> dict[str
     return cells.dropna(axis=1, how="all").dropna().mean().reindex(list(methods)).to_dict()
 
 
+def printed_table(paper: str, pattern: str) -> pd.DataFrame:
+    """Return the printed numbers of all metrics that match a pattern such as "odir:fid_test:*", a row per method.
+
+    An empty text stands where a number is not printed, or cannot be read.
+    """
+    table = reported(paper)
+    table = table[table["metric"].map(lambda metric: fnmatchcase(metric, pattern))]
+    cells = table.pivot(index="method", columns="metric", values="value")
+    return (
+        cells.loc[table["method"].unique(), table["metric"].unique()]
+        .rename_axis(columns=None)
+        .astype(object)
+        .fillna("")
+    )
+
+
 @dataclass(frozen=True)
 class Claim:
     """One sentence that our results can support or contradict.
@@ -207,6 +223,12 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     stacked = {name: table.stack() for name, table in parts.items()}
     table = pd.DataFrame(stacked).rename_axis(["method", "metric"]).reset_index()
     return table.assign(generator_seeds=table["method"].map(grouped["generator_seed"].nunique()))
+
+
+def mean_over(results: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return results with one row per method and seed, the mean of those rows that differ in a column, without it."""
+    rows = ["method", "seed", "generator_seed"]
+    return results.drop(columns=column).groupby(rows, sort=False, as_index=False).mean()
 
 
 def beside_reported(paper: str, results: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from scipy import stats
 
 from nbutils import generators, phantoms
 from nbutils.claims import (
+    ANY_DATA,
     IOIS_DATA,
     IOIS_METHODS,
     IOIS_METRICS,
@@ -16,12 +17,13 @@ from nbutils.claims import (
     iois_questions,
     mage_classification_claims,
     mage_generation_claims,
+    mage_questions,
+    printed_data,
     textual_inversion_claims,
     textual_inversion_tuning_claims,
 )
 from nbutils.datasets import aptos, ham10000
 from nbutils.datasets.assembly import TEST_SHARE
-from nbutils.generators.mage import MageAdapter, MageAdapterVQ, MageFineTuned
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.guidance import GUIDANCE
 from nbutils.online import REAL_FOR_EACH
@@ -29,6 +31,8 @@ from nbutils.oracle import modality_of
 from nbutils.papers import (
     Claim,
     check_claims,
+    mean_over,
+    printed_table,
     protocol,
     reported,
     reported_means,
@@ -262,6 +266,41 @@ def test_distances_are_compared_by_their_ratio_and_shown_as_they_are():
     assert row["verdict"] == "replicated"
 
 
+def test_a_data_set_is_printed_under_the_name_of_what_it_is_drawn_after():
+    asked = ("phantom:dermoscopy", "phantom:cornea", "odir:/data/odir", "phantom:liver", "folder:/data/kera", "liver")
+    assert [printed_data(name) for name in asked] == ["ham10000", "kera", "odir", ANY_DATA, ANY_DATA, ANY_DATA]
+
+
+def test_printed_numbers_stand_in_a_table_with_gaps_where_they_cannot_be_read():
+    table = printed_table("mage_adapter", "ham10000:fid_test:*")
+    assert table.index.tolist()[:2] == ["fastgan", "stylegan2-ada"]
+    assert table.loc["mage-adapter", "ham10000:fid_test:nv"] == 90.0
+    assert table.loc["mage-adapter", "ham10000:fid_test:bcc"] == ""
+    assert table.shape == (6, 7)
+
+
+def test_a_mean_over_networks_keeps_methods_and_seeds():
+    each = pd.DataFrame(
+        {
+            "network": ["vit", "vit", "swin", "swin"],
+            "method": ["real", "a", "real", "a"],
+            "seed": 3,
+            "generator_seed": 1,
+            "auc": [0.5, 0.6, 0.7, 0.9],
+        }
+    )
+    found = mean_over(each, "network")
+    assert found["method"].tolist() == ["real", "a"]
+    assert found["auc"].tolist() == pytest.approx([0.6, 0.75])
+    assert found[["seed", "generator_seed"]].to_numpy().tolist() == [[3, 1], [3, 1]]
+
+
+def test_each_generator_is_asked_whether_it_beats_copies_of_real_images():
+    asked = {(claim.method, claim.others) for claim in mage_questions(["a", "b"])}
+    pairs = {("a", "real"), ("b", "real"), ("a", "real, repeated"), ("b", "real, repeated"), ("real, repeated", "real")}
+    assert asked == {(method, (other,)) for method, other in pairs}
+
+
 @pytest.mark.parametrize(("data", "gain"), [("ham10000", 0.0516), ("odir", 0.0274), ("kera", 0.0362)])
 def test_the_printed_table_of_the_mage_adapter_has_the_gains_that_its_abstract_states(data, gain):
     accuracies = [
@@ -278,7 +317,6 @@ def test_a_margin_of_its_own_says_what_a_claim_calls_an_effect():
 
 
 KERA_CLASSES = ("amoeba", "bacteria", "fungal", "hsk")
-MAGE_GENERATORS = {kind.name: kind for kind in (MageFineTuned, MageAdapter, MageAdapterVQ)}
 
 
 def joined(value):
@@ -313,13 +351,11 @@ def test_paper_scale_has_the_numbers_of_the_protocol(paper):
             assert Traditional.__dataclass_fields__[field].default == value, setting
         elif part == "textual-inversion":
             assert getattr(TextualInversion.scales["paper"], field) == value, setting
-        elif part in MAGE_GENERATORS:
-            assert getattr(MAGE_GENERATORS[part].scales["paper"], field) == value, setting
         elif part == "num_steps":
             assert config.num_epochs * config.epoch_steps == value
         elif part == "num_epochs":
             images = np.mean([reported_value(paper, "real", f"kera:images:train:{name}") for name in KERA_CLASSES])
-            settings = MageAdapter.scales["paper"]
+            settings = generators.generator_class("mage-adapter").scales["paper"]
             assert settings.num_steps * settings.batch_size == pytest.approx(value * images, rel=0.01)
         else:
             assert part in ("share", "alpha"), setting
