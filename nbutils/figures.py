@@ -34,6 +34,9 @@ AXES = {
     "outside_change": ("change outside ↓ (% of the grey scale)", 100),
     "fd_shipped": ("Fréchet distance ↓ (shipped features)", 1),
     "kd_shipped": ("kernel distance ↓ (shipped features)", 1),
+    "fd_train": ("Fréchet distance to train ↓", 1),
+    "fd_test": ("Fréchet distance to test ↓", 1),
+    "kd_test": ("kernel distance to test ↓", 1),
 }
 """What the axis of a metric says, and the factor of its unit."""
 

@@ -17,10 +17,13 @@ from nbutils import generators
 from nbutils.classification import Training, build_network
 from nbutils.generators.concept_training import Embeddings, TextualInversionMethod
 from nbutils.generators.ldm_lora import AdaptedUNet, LDMLoRA, LDMLoRAMethod
+from nbutils.generators.mage import MageAdapter, MageAdapterVQ, MageFineTuned, MageGenerator
+from nbutils.generators.mage_training import code_batches
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.generators.token_embeddings import initial_vectors
 from nbutils.generators.vqvae2 import VQVAE2Generator
 from nbutils.generators.vqvae2_training import LEVELS, VQVAE2Method
+from nbutils.models.mage import MAGE, MageConfig
 from nbutils.models.stable_diffusion import build_stable_diffusion_2
 from nbutils.pipelines import encode_texts, frozen
 from nbutils.priors.text import build_tokenizer
@@ -56,14 +59,10 @@ def build_all() -> pd.DataFrame:
 
     With random weights and a batch of two images where memory allows one step, else on the meta device (shapes only).
     """
-    fine_tuned = {TextualInversion.name: _textual_inversion, LDMLoRA.name: _ldm_lora}
-    others = [
-        _vqvae2() if name == VQVAE2Generator.name else _generator(name)
-        for name in generators.names()
-        if name not in fine_tuned
-    ]
-    on_stable_diffusion = [candidate() for candidate in fine_tuned.values()]
-    return pd.DataFrame([_checked(each) for each in (*others, *on_stable_diffusion, *map(_classifier, CLASSIFIERS))])
+    own = {TextualInversion.name: _textual_inversion, LDMLoRA.name: _ldm_lora, VQVAE2Generator.name: _vqvae2}
+    own |= {kind.name: partial(_mage, kind) for kind in (MageFineTuned, MageAdapter, MageAdapterVQ)}
+    candidates = [own[name]() if name in own else _generator(name) for name in generators.names()]
+    return pd.DataFrame([_checked(each) for each in (*candidates, *map(_classifier, CLASSIFIERS))])
 
 
 def _generator(name: str) -> Candidate:
@@ -127,6 +126,28 @@ def _textual_inversion() -> Candidate:
         return method.step(0, latents, noise, torch.tensor([[500]]))
 
     return Candidate(TextualInversion.name, config.image_size, networks, step, _stable_diffusion_bytes)
+
+
+def _mage(kind: type[MageGenerator]) -> Candidate:
+    """MAGE ViT-B: a step of fine-tuning on an image of each class, then the first of decoding, down to pixels."""
+    generator = kind.at_scale("paper", num_decoding_steps=1)
+
+    def networks() -> list[nn.Module]:
+        network = MAGE(MageConfig())
+        additions = generator.method_on(network, NUM_CLASSES).additions
+        return [network] if additions is None else [network, additions]
+
+    def step() -> Mapping[str, Tensor]:
+        network = MAGE(MageConfig()).requires_grad_(False)
+        method = generator.method_on(network, NUM_CLASSES)
+        side = network.config.grid * network.config.vqgan.stride
+        codes = network.encode(torch.rand(1, 3, side, side))
+        scalars = method.step(0, *code_batches([codes[None]] * NUM_CLASSES, 1, range(NUM_CLASSES))(0))
+        with torch.inference_mode():
+            network.decode(generator.draw_codes(network, method.modules["generator"], torch.tensor([0]), seeds=[0]))
+        return scalars
+
+    return Candidate(kind.name, generator.config.image_size, networks, step)
 
 
 def _ldm_lora() -> Candidate:

@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_blobs
-from test_models_mage import CONFIG
+from test_models_mage import CONFIG, rows_of
 from torch import nn
+from torch.nn import functional as F
 
-from nbutils import generators, training
+from nbutils import generators, paper_build, training
 from nbutils.generators import mage_weights
 from nbutils.generators.mage_training import Additions, MageMethod, code_batches
 from nbutils.generators.mage_weights import load_mage, save_mage
+from nbutils.images import resize
 from nbutils.models.adapter import Adapters, ClassTokenQuantizer
 from nbutils.models.mage import MAGE
 from nbutils.models.mage_decoding import decode_iteratively
+from nbutils.models.mage_loss import reconstruction_loss
 
 
 def codes_of(count, seed):
@@ -26,9 +29,6 @@ def codes_of(count, seed):
 def new_method(num_classes=2, quantised=True, **options):
     torch.manual_seed(0)
     network = MAGE(CONFIG)
-    for block in (*network.blocks, *network.decoder_blocks):
-        block.attn.attn_drop.p = block.attn.proj_drop.p = block.mlp.drop1.p = block.mlp.drop2.p = 0.0
-    network.token_emb.dropout.p = 0.0
     network.requires_grad_(False)
     adapters = Adapters(num_classes, 16, {"encoder": 2, "decoder": 2}, bottleneck=4, scale=1.0, dropout=0.0)
     quantizer = ClassTokenQuantizer(num_classes, 3, 16) if quantised else None
@@ -41,38 +41,73 @@ def new_method(num_classes=2, quantised=True, **options):
 
 def test_a_batch_of_several_classes_has_that_of_each_alone_in_it():
     codes = [codes_of(9, 0), codes_of(5, 1)]
-    both = code_batches(codes, 4, [7, 8], flip=True)(3)
-    alone = code_batches(codes[1:], 4, [8], flip=True)(3)
+    both = code_batches(codes, 4, [7, 8])(3)
+    alone = code_batches(codes[1:], 4, [8])(3)
     for together, one in zip(both[:3], alone[:3], strict=True):
         assert torch.equal(together[4:], one)
     assert both[3].tolist() == [0] * 4 + [1] * 4
     assert both[1].sum(1).unique().numel() == 1
 
 
-@pytest.mark.parametrize("flip", [True, False])
-def test_mirrored_codes_come_only_where_they_are_wanted(flip):
+def test_mirrored_codes_come_as_often():
     codes = torch.stack([torch.zeros(6, 16, dtype=torch.int64), torch.ones(6, 16, dtype=torch.int64)])
-    batches = code_batches([codes], 6, [0], flip)
+    batches = code_batches([codes], 6, [0])
     share = torch.cat([batches(step)[0] for step in range(30)]).float().mean()
-    assert share == (pytest.approx(0.5, abs=0.15) if flip else 0)
+    assert share == pytest.approx(0.5, abs=0.15)
 
 
 def test_only_what_was_added_is_trained_and_the_loss_falls():
     method = new_method()
     before = {name: value.clone() for name, value in method.network.state_dict().items()}
-    batch = code_batches([codes_of(4, 0), codes_of(4, 1)], 4, [0, 1], flip=False)(0)
+    batch = code_batches([codes_of(4, 0), codes_of(4, 1)], 4, [0, 1])(0)
     losses = [float(method.step(step, *batch)["loss"]) for step in range(40)]
     assert losses[-1] < losses[0] - 0.1
     assert all(torch.equal(value, before[name]) for name, value in method.network.state_dict().items())
     assert all(p.grad is None for p in method.network.parameters())
 
 
+def test_last_blocks_run_at_the_places_that_are_read_and_the_loss_is_that_of_all_places():
+    method = new_method(quantised=False)
+    for parameter in (*method.network.parameters(), *method.additions.parameters()):
+        nn.init.normal_(parameter, std=0.2)
+    codes, hidden, kept, classes = code_batches([codes_of(4, 0), codes_of(4, 1)], 4, [0, 1])(0)
+    network, adapters = method.network.eval(), method.additions.adapters
+    features = network.encoded(codes.masked_fill(hidden, CONFIG.mask_word), kept, adapters, classes)
+    logits = network.predicted(network.decoded(features, hidden, kept, adapters, classes))
+    expected = reconstruction_loss(logits[hidden], codes[hidden])
+    expected.backward()
+    gradients = all_gradients(adapters)
+
+    seen = rows_of(network.blocks[-1].mlp), rows_of(network.decoder_blocks[-1].mlp), rows_of(network.mlm_layer)
+    found = method.step(0, codes, hidden, kept, classes)["loss_reconstruction"]
+    num_hidden = int(hidden[0].sum())
+    assert 8 < num_hidden < 15, "some of the kept codes are hidden, some are known"
+    assert seen == ([(8, 1 + 16 - num_hidden)], [(8, num_hidden)], [(8, num_hidden)])
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-5, atol=1e-5)
+    direction = F.cosine_similarity(all_gradients(adapters), gradients, dim=0)  # the step clips their length
+    assert float(direction) == pytest.approx(1.0, abs=1e-5)
+
+
+def all_gradients(module):
+    return torch.cat([parameter.grad.flatten() for parameter in module.parameters()])
+
+
+def test_a_frozen_network_computes_in_training_what_it_does_in_drawing():
+    batch = code_batches([codes_of(4, 0), codes_of(4, 1)], 4, [0, 1])(0)
+    losses = []
+    for seed in (0, 1):
+        method = new_method()  # its adapters have no dropout
+        torch.manual_seed(seed)
+        losses.append(float(method.step(0, *batch)["loss"]))
+    assert losses[0] == losses[1]
+
+
 def test_a_class_learns_as_it_would_alone():
     codes, steps = [codes_of(6, 0), codes_of(6, 1)], 5
     both, alone = new_method(2), new_method(2)
     for step in range(steps):
-        both.step(step, *code_batches(codes, 3, [0, 1], flip=False)(step))
-        single = code_batches(codes[1:], 3, [1], flip=False)(step)
+        both.step(step, *code_batches(codes, 3, [0, 1])(step))
+        single = code_batches(codes[1:], 3, [1])(step)
         alone.step(step, *single[:3], torch.ones_like(single[3]))
     for name, value in both.additions.named_parameters():
         # In `alone` the mean over its images counts twice, which Adam does not see.
@@ -80,7 +115,7 @@ def test_a_class_learns_as_it_would_alone():
 
 
 def test_the_quantiser_joins_the_loss_by_its_weight_and_may_replace_the_token():
-    batch = code_batches([codes_of(4, 0), codes_of(4, 1)], 4, [0, 1], flip=False)(0)
+    batch = code_batches([codes_of(4, 0), codes_of(4, 1)], 4, [0, 1])(0)
     found = {name: new_method(**options).step(0, *batch) for name, options in {
         "plain": {"quantised": False}, "one": {}, "ten": {"quantisation_weight": 10.0},
         "replaced": {"replace_class_token": True},
@@ -103,21 +138,14 @@ def test_classes_may_be_told_by_the_word_of_the_slot():
     adam = torch.optim.Adam(network.parameters(), 0.01)
     method = MageMethod(network, None, adam, class_words=True, ema_decay=0.9)
     before = network.token_emb.word_embeddings.weight.detach().clone()
-    method.step(0, *code_batches([codes_of(4, 0), codes_of(4, 1)], 4, [0, 1], flip=False)(0))
+    method.step(0, *code_batches([codes_of(4, 0), codes_of(4, 1)], 4, [0, 1])(0))
     moved = (network.token_emb.word_embeddings.weight != before).any(1)
     assert moved[12:14].all(), "the words of both classes"
     assert not moved[14]
     assert "generator" in method.averages
 
 
-NAMES = {"mage": "MageFineTuned", "mage-adapter": "MageAdapter", "mage-adapter-vq": "MageAdapterVQ"}
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    """Let the generators be made and loaded by their names, which waits for the prior that they need."""
-    for name, found in NAMES.items():
-        monkeypatch.setitem(generators._REGISTRY, name, f"mage.{found}")
+NAMES = ("mage", "mage-adapter", "mage-adapter-vq")
 
 
 @pytest.fixture(scope="module")
@@ -212,10 +240,55 @@ def test_the_codebook_starts_from_the_class_features(folder, blobs):
 
 def test_mirrored_codes_are_those_of_mirrored_images(folder, blobs):
     generator = make(folder, "mage")
-    codes = generator._codes(blobs.images)
-    mirrored = generator._codes(np.ascontiguousarray(blobs.images[..., ::-1]))
+    codes = generator._codes(blobs.images, mirrored=True)
+    mirrored = generator._codes(np.ascontiguousarray(blobs.images[..., ::-1]), mirrored=True)
     assert torch.equal(codes, mirrored.flip(0))
     assert codes.shape == (2, 12, 16)
+    assert torch.equal(generator._codes(blobs.images), codes[:1])
+
+
+def test_an_image_is_encoded_once_however_many_generators_are_trained_on_it(folder, blobs, monkeypatch):
+    encoded, calls = MAGE.encode, []
+    monkeypatch.setattr(MAGE, "encode", lambda self, images: calls.append(len(images)) or encoded(self, images))
+    for name in NAMES:
+        make(folder, name, flip=True).fit(blobs)
+    assert sum(calls) == 2 * len(blobs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_stages_of_decoding_end_in_the_sample(folder, blobs, name):
+    generator = make(folder, name)
+    generator.fit(blobs)
+    stages = generator.stages([0, 1], seed=3)
+    white = [int((stage == 255).all(axis=(1,)).sum()) for stage in stages]
+    assert len(stages) == generator.config.num_decoding_steps
+    assert white == sorted(white, reverse=True)
+    assert white[0] > white[-1]
+    grey = stages[-1].mean(1, keepdims=True).round().astype(np.uint8)
+    sampled = generator.sample([0, 1], seed=3).images
+    assert np.abs(resize(grey, 16).astype(int) - sampled).max() < 4
+
+
+def test_what_the_tokenizer_leaves_is_of_the_images_own_kind(folder, blobs):
+    generator = make(folder, "mage-adapter")
+    generator.fit(blobs)
+    rebuilt = generator.rebuilt(blobs.images)
+    assert rebuilt.shape == blobs.images.shape
+    assert rebuilt.dtype == np.uint8
+    assert np.array_equal(rebuilt[3:4], generator.rebuilt(blobs.images[3:4]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_network_of_the_paper_scale_is_stepped_and_decoded(name, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(paper_build, "MageConfig", lambda: CONFIG)
+    monkeypatch.setattr(MAGE, "decode", lambda self, codes: decoded.append(codes.shape))
+    candidate = paper_build._mage(generators.generator_class(name))
+    scalars = candidate.step()
+    assert np.isfinite(float(scalars["loss_reconstruction"]))
+    assert ("loss_quantisation" in scalars) == (name == "mage-adapter-vq")
+    assert decoded == [(1, 16)]
+    assert len(candidate.networks()) == (1 if name == "mage" else 2)
 
 
 def test_the_key_holds_the_networks_file(folder, blobs, tmp_path):

@@ -322,7 +322,7 @@ def test_the_quantisers_loss_is_the_papers_and_each_side_gets_its_own_gradient()
 def test_codes_start_from_features_and_dead_ones_are_replaced():
     quantizer = ClassTokenQuantizer(2, 3, 4)
     features = torch.randn(2, 4)
-    quantizer.start_from(features, 1, torch.Generator().manual_seed(0))
+    quantizer.start_from(features, 1)
     assert {tuple(code.tolist()) for code in quantizer.codes[1]} == {tuple(row.tolist()) for row in features}
     with torch.no_grad():
         quantizer.codes[0] = torch.tensor([[0.0] * 4, [50.0] * 4, [90.0] * 4])
@@ -362,6 +362,27 @@ def test_decoding_fills_all_codes_each_image_from_its_own_seed(network):
     assert 0 <= int(drawn.min()) <= int(drawn.max()) < 12
     assert torch.equal(decode_iteratively(network, [7], num_steps=5)[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
+
+
+def rows_of(module):
+    """A list that grows by (images, places) with each call of a module."""
+    seen = []
+    module.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[:2])))
+    return seen
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("classes", "kinds"), [(None, 1), ([0, 1, 0], 2), ([1, 1, 1], 1)])
+def test_decoding_computes_the_first_step_once_a_class_and_last_blocks_where_they_are_read(network, classes, kinds):
+    first, encoder = rows_of(network.blocks[0].mlp), rows_of(network.blocks[-1].mlp)
+    decoder, predictor = rows_of(network.decoder_blocks[-1].mlp), rows_of(network.mlm_layer)
+    told = () if classes is None else (new_adapters(), torch.tensor(classes))
+    decode_iteratively(network, [5, 6, 7], 4, 1.0, *told)
+    hidden = [16, *hidden_counts(16, 4)[:-1]]
+    images = [kinds, 3, 3, 3]
+    assert first == [(count, 17) for count in images]
+    assert encoder == [(count, 17 - unknown) for count, unknown in zip(images, hidden, strict=True)]
+    assert decoder == predictor == list(zip(images, hidden, strict=True))
 
 
 @torch.inference_mode()

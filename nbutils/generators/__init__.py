@@ -24,6 +24,9 @@ _REGISTRY = {
     "diffusion": "diffusion.Diffusion",
     "unconditional-diffusion": "unconditional_diffusion.UnconditionalDiffusion",
     "ldm-lora": "ldm_lora.LDMLoRA",
+    "mage": "mage.MageFineTuned",
+    "mage-adapter": "mage.MageAdapter",
+    "mage-adapter-vq": "mage.MageAdapterVQ",
 }
 
 

@@ -1,27 +1,36 @@
 """MAGE on medical images (Yuan et al. 2024): fine-tuned as a whole, or frozen, with adapters for each class."""
 
+import hashlib
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nbutils import weights
+from nbutils.artefacts import cached
+from nbutils.files import atomic
 from nbutils.generators.base import Generator, GeneratorConfig
 from nbutils.generators.mage_training import Additions, MageMethod, code_batches
 from nbutils.generators.mage_weights import load_mage
-from nbutils.images import ImageSet, resize, to_float
+from nbutils.images import ImageSet, resize, to_float, to_uint8
 from nbutils.models.adapter import Adapters, ClassTokenQuantizer
 from nbutils.models.mage import MAGE
 from nbutils.models.mage_decoding import decode_iteratively
-from nbutils.seeds import derive_seed
+from nbutils.seeds import derive_seed, image_seeds
 from nbutils.training import Method, autocast, device
 
 ENCODE_BATCH = 128
+CODES = "codes.npy"
+
+Watch = Callable[[Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,14 @@ class MageGenerator(Generator):
 
     scales: ClassVar = {
         "smoke": MageGeneratorConfig(
-            image_size=16, num_steps=3, batch_size=4, bottleneck=4, num_class_codes=4, num_decoding_steps=4
+            image_size=16, num_steps=2, batch_size=2, bottleneck=4, num_class_codes=4, num_decoding_steps=4
         ),
         "demo": MageGeneratorConfig(
-            image_size=32, num_steps=1500, batch_size=16, flip=True, bottleneck=16, num_decoding_steps=12
+            image_size=32, num_steps=1000, batch_size=8, flip=True, bottleneck=8, num_decoding_steps=8
         ),
-        "gpu": MageGeneratorConfig(image_size=32, num_steps=5000, batch_size=32, flip=True, bottleneck=32),
+        "gpu": MageGeneratorConfig(
+            image_size=32, num_steps=5000, batch_size=32, flip=True, bottleneck=32, num_decoding_steps=12
+        ),
         # 1,000 epochs (Section 3.1) of 657 images, the mean class of Kera-3k, in batches of 32; it states no batch.
         "paper": MageGeneratorConfig(
             image_size=256, num_steps=20_500, batch_size=32, flip=True, network="mage-vitb", sample_batch_size=32
@@ -93,11 +104,68 @@ class MageGenerator(Generator):
         config = self.pretrained_network.config
         return config.grid * config.vqgan.stride
 
-    def _codes(self, images: np.ndarray) -> Tensor:
-        """Return the codes (2, N, K) int64, on the CPU, of uint8 images (N, C, H, W) as they are and mirrored."""
-        pixels = resize(images, self.working_size).repeat(3 // images.shape[1], axis=1)
-        sides = [pixels, np.ascontiguousarray(pixels[..., ::-1])]
-        return torch.stack([self._encoded(side) for side in sides])
+    def build(self, num_classes: int, channels: int, image_size: int) -> MageMethod:
+        """Return what is trained, with its optimiser and training step."""
+        return self.method_on(self.pretrained_network, num_classes)
+
+    @abstractmethod
+    def method_on(self, network: MAGE, num_classes: int) -> MageMethod:
+        """Return the training step on a frozen network, which stays as it is."""
+
+    @abstractmethod
+    def draw_codes(
+        self, pretrained: MAGE, trained: nn.Module, labels: Tensor, seeds: Sequence[int], watch: Watch | None = None
+    ) -> Tensor:
+        """Draw codes (B, N) int64 of labels (B,) int64, row i from seeds[i] alone; watch: see decode_iteratively.
+
+        pretrained: the network that training started from. trained: what method_on made and training left.
+        """
+
+    def draw(self, network: nn.Module, labels: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""
+        return self._decoded(self.draw_codes(self.pretrained_network, network, labels, seeds))
+
+    def stages(self, labels, seed: int) -> list[np.ndarray]:
+        """Return what `sample` has of its images after each step, (B, 3, S, S) uint8 of the network's own size.
+
+        Places whose codes are still hidden are white. labels: (B,) int.
+        """
+        labels, mage, stages = torch.as_tensor(labels, device=device()), self.pretrained_network, []
+
+        def watch(codes: Tensor) -> None:
+            hidden = codes == mage.config.mask_word
+            images = mage.decode(codes.masked_fill(hidden, 0)).float().clamp(0, 1)
+            places = hidden.reshape(-1, 1, mage.config.grid, mage.config.grid)
+            white = F.interpolate(places.float(), scale_factor=mage.config.vqgan.stride) > 0
+            stages.append(to_uint8(images.masked_fill(white, 1.0) * 2 - 1))
+
+        with torch.inference_mode(), autocast():
+            self.draw_codes(mage, self.networks[0].eval(), labels, image_seeds(seed, len(labels), "sample"), watch)
+        return stages
+
+    def rebuilt(self, images: np.ndarray) -> np.ndarray:
+        """Return what the tokenizer leaves of uint8 images (N, C, H, W), likewise: the best that can be drawn."""
+        with torch.inference_mode(), autocast():
+            parts = [self._decoded(codes.to(device())) for codes in self._codes(images)[0].split(ENCODE_BATCH)]
+        return to_uint8(torch.cat(parts))
+
+    def _codes(self, images: np.ndarray, mirrored: bool = False) -> Tensor:
+        """Return the codes (1, N, K) int64, on the CPU, of uint8 images (N, C, H, W); mirrored: (2, N, K), of both.
+
+        They are cached: however many generators are trained on an image, it is encoded once.
+        """
+        seen = hashlib.sha256(repr((images.shape, mirrored)).encode())
+        seen.update(np.ascontiguousarray(images))
+        key = {"images": seen.hexdigest(), "network": weights.checksum(self.config.network)}
+
+        def build(folder: Path) -> None:
+            pixels = resize(images, self.working_size).repeat(3 // images.shape[1], axis=1)
+            sides = [pixels, np.ascontiguousarray(pixels[..., ::-1])] if mirrored else [pixels]
+            codes = torch.stack([self._encoded(side) for side in sides]).to(torch.int16).numpy()
+            with atomic(folder / CODES) as temporary, open(temporary, "wb") as file:
+                np.save(file, codes, allow_pickle=False)
+
+        return torch.from_numpy(np.load(cached("codes", key, build).path / CODES, allow_pickle=False)).long()
 
     def _encoded(self, pixels: np.ndarray) -> Tensor:
         chunks = np.array_split(pixels, max(1, -(-len(pixels) // ENCODE_BATCH)))
@@ -107,10 +175,11 @@ class MageGenerator(Generator):
 
     def _batches(self, method: Method, images: ImageSet, part: int) -> Callable[[int], tuple[Tensor, ...]]:
         """Return batches of all classes side by side; each image is encoded once, here."""
-        classes = [self._codes(images.of_class(label).images) for label in range(images.num_classes)]
+        codes = self._codes(images.images, mirrored=self.config.flip)
+        classes = [codes[:, torch.from_numpy(images.labels == label)] for label in range(images.num_classes)]
         seeds = [derive_seed(self.seed, self.name, "batches", part, label) for label in range(images.num_classes)]
         self._start(method, classes, seeds)
-        return code_batches(classes, self.config.batch_size, seeds, self.config.flip)
+        return code_batches(classes, self.config.batch_size, seeds)
 
     def _start(self, method: Method, classes: Sequence[Tensor], seeds: Sequence[int]) -> None:
         """Let what is trained start from the classes' codes; here nothing does."""
@@ -132,17 +201,19 @@ class MageFineTuned(MageGenerator):
 
     name = "mage"
 
-    def build(self, num_classes: int, channels: int, image_size: int) -> MageMethod:
-        """Return a copy of the network with its optimiser and training step."""
-        network = deepcopy(self.pretrained_network).requires_grad_(True)
-        network.vqgan.requires_grad_(False)
-        adam = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], self.config.learning_rate)
+    def method_on(self, network: MAGE, num_classes: int) -> MageMethod:
+        """Return the training step of a copy of the network, without its tokenizer, which stays as it is."""
+        network = deepcopy(network).requires_grad_(True)
+        network.vqgan = nn.Identity()
+        adam = torch.optim.Adam(network.parameters(), self.config.learning_rate)
         return MageMethod(network, None, adam, class_words=True)
 
-    def draw(self, network: nn.Module, labels: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""
+    def draw_codes(
+        self, pretrained: MAGE, trained: MAGE, labels: Tensor, seeds: Sequence[int], watch: Watch | None = None
+    ) -> Tensor:
+        """Draw codes (B, N) int64 of labels (B,) int64 with the trained network alone; see MageGenerator."""
         settings = (self.config.num_decoding_steps, self.config.temperature)
-        return self._decoded(decode_iteratively(network, seeds, *settings, class_words=labels))
+        return decode_iteratively(trained.eval(), seeds, *settings, class_words=labels, watch=watch)
 
 
 class MageAdapter(MageGenerator):
@@ -151,9 +222,9 @@ class MageAdapter(MageGenerator):
     name = "mage-adapter"
     quantised: ClassVar[bool] = False
 
-    def build(self, num_classes: int, channels: int, image_size: int) -> MageMethod:
-        """Return the classes' adapters (and quantisers) with their optimiser and training step."""
-        config, network = self.config, self.pretrained_network
+    def method_on(self, network: MAGE, num_classes: int) -> MageMethod:
+        """Return the training step of adapters (and quantisers) for each class."""
+        config = self.config
         adapters = Adapters(
             num_classes,
             network.config.width,
@@ -169,12 +240,13 @@ class MageAdapter(MageGenerator):
         loss = {"quantisation_weight": config.quantisation_weight, "replace_class_token": config.replace_class_token}
         return MageMethod(network, additions, adam, **loss)
 
-    def draw(self, network: nn.Module, labels: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""
-        mage = self.pretrained_network.eval()
+    def draw_codes(
+        self, pretrained: MAGE, trained: Additions, labels: Tensor, seeds: Sequence[int], watch: Watch | None = None
+    ) -> Tensor:
+        """Draw codes (B, N) int64 of labels (B,) int64 with the adapters of their classes; see MageGenerator."""
         settings = (self.config.num_decoding_steps, self.config.temperature)
-        codes = decode_iteratively(mage, seeds, *settings, adapters=network.adapters, classes=labels)
-        return self._decoded(codes)
+        told = {"adapters": trained.eval().adapters, "classes": labels, "watch": watch}
+        return decode_iteratively(pretrained.eval(), seeds, *settings, **told)
 
 
 class MageAdapterVQ(MageAdapter):
@@ -188,7 +260,8 @@ class MageAdapterVQ(MageAdapter):
         network = self.pretrained_network.eval()
         quantizer = method.additions.quantizer
         for label, (codes, seed) in enumerate(zip(classes, seeds, strict=True)):
-            with torch.no_grad(), autocast():
-                parts = [network.encoded(rows.to(device()))[:, 0] for rows in codes[0].split(ENCODE_BATCH)]
             generator = torch.Generator().manual_seed(derive_seed(seed, "codebook"))
-            quantizer.start_from(torch.cat(parts).float(), label, generator)
+            chosen = codes[0, torch.randperm(codes.shape[1], generator=generator)[: self.config.num_class_codes]]
+            with torch.no_grad(), autocast():
+                features = network.encoded(chosen.to(device()))[:, 0]
+            quantizer.start_from(features.float(), label)

@@ -79,13 +79,10 @@ class ClassTokenQuantizer(nn.Module):
         self.register_buffer("unused", torch.zeros(num_classes, num_codes))
 
     @torch.no_grad()
-    def start_from(self, features: Tensor, class_index: int, generator: torch.Generator) -> None:
-        """Let a class' codes be features (N, D) of its images, drawn at random, repeated where there are too few."""
+    def start_from(self, features: Tensor, class_index: int) -> None:
+        """Let a class' codes be features (N, D) of its images, repeated where there are too few."""
         count = self.codes.shape[1]
-        order = torch.cat(
-            [torch.randperm(len(features), generator=generator) for _ in range(-(-count // len(features)))]
-        )
-        self.codes[class_index] = features[order[:count]].to(self.codes)
+        self.codes[class_index] = features[torch.arange(count) % len(features)].to(self.codes)
 
     def nearest(self, features: Tensor, classes: Tensor) -> Tensor:
         """Return the nearest code of each feature (B, D) among those of its class, (B,) int64."""

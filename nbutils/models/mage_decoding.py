@@ -1,15 +1,17 @@
 """Iterative decoding of MAGE (MaskGIT): from hidden codes to an image's, the surest first."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nbutils.models.adapter import Adapters
 from nbutils.models.codes import draw_codes
 from nbutils.models.mage import MAGE
+from nbutils.models.transformer import places_where
 
 
 def hidden_counts(length: int, num_steps: int) -> list[int]:
@@ -29,9 +31,11 @@ def decode_iteratively(
     adapters: Adapters | None = None,
     classes: Tensor | None = None,
     class_words: Tensor | None = None,
+    watch: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Draw the codes (B, N) int64 of images, image i from seeds[i] alone; classes, class_words: (B,) int64, see MAGE.
 
+    watch: is shown the codes after each step, where hidden ones are config.mask_word; None = nobody watches.
     Each step draws the hidden codes from their distributions and keeps the surest: by log-probability plus Gumbel noise
     whose temperature falls to zero. Left out is what nothing depends on: the first step is computed once for all images
     of a class, the last encoder block runs at known places, the last decoder block and the predictor at hidden ones.
@@ -43,7 +47,7 @@ def decode_iteratively(
     random = [np.random.default_rng(seed) for seed in seeds]
     for step, still_hidden in enumerate(hidden_counts(config.length, num_steps)):
         hidden = tokens == config.mask_word
-        places = hidden.nonzero()[:, 1].unflatten(0, (len(tokens), -1))  # (B, U): as many for every image
+        places = places_where(hidden)  # (B, U): as many for every image
         log_p = _log_probabilities(model, tokens, hidden, places, told)
         uniform = np.stack([one.random((2, places.shape[1])) for one in random])
         uniform = torch.from_numpy(uniform).float().to(device)
@@ -52,6 +56,8 @@ def decode_iteratively(
         sureness = sureness - falling * (-uniform[:, 1].clamp(1e-20, 1 - 1e-7).log()).log()
         kept = sureness.argsort(1)[:, still_hidden:]  # the least sure are hidden again
         tokens = tokens.scatter(1, places.gather(1, kept), drawn.gather(1, kept))
+        if watch is not None:
+            watch(tokens)
     return tokens
 
 
@@ -69,9 +75,8 @@ def _log_probabilities(model: MAGE, tokens: Tensor, hidden: Tensor, places: Tens
 
 
 def _forward(model: MAGE, tokens: Tensor, hidden: Tensor, places: Tensor, told: Mapping) -> Tensor:
-    known = (~hidden).nonzero()[:, 1].unflatten(0, (len(tokens), -1)) + 1 if not hidden.all() else places[:, :0]
-    slot_and_known = torch.cat([known.new_zeros(len(tokens), 1), known], 1)
-    features = model.encoded(tokens, None, wanted=slot_and_known, **told)
+    known = places_where(~hidden) + 1
+    features = model.encoded(tokens, None, wanted=F.pad(known, (1, 0)), **told)  # the slot's place is 0
     told_decoder = {name: told[name] for name in ("adapters", "classes")}
     decoded = model.decoded(features, hidden, known, wanted=places, **told_decoder)
     return model.predicted(decoded).float().log_softmax(-1)

@@ -54,3 +54,8 @@ def _attend(attention: nn.Module, queries: Tensor, others: Tensor) -> Tensor:
 def all_places(batch: int, length: int, device: torch.device) -> Tensor:
     """Return every place of a sequence for each of a batch, (batch, length) int64."""
     return torch.arange(length, device=device).expand(batch, -1)
+
+
+def places_where(chosen: Tensor) -> Tensor:
+    """Return the chosen places of each row in order, (B, K) int64, of flags (B, L) bool, K of which are set in each."""
+    return chosen.nonzero()[:, 1].view(len(chosen), -1)

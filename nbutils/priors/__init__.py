@@ -61,11 +61,11 @@ _TEXT_TO_IMAGE = TextToImage(
 )
 _VQGAN = VQGANPrior(
     "vqgan",
-    VQGANRecipe(num_images=100_000, num_steps=8_000, batch_size=32, learning_rate=1e-3, cooldown=0.35),
+    VQGANRecipe(num_images=100_000, num_steps=4_000, batch_size=32, learning_rate=1e-3, cooldown=0.35),
     {"backbone": _BACKBONE},
 )
 _MAGE = MagePrior(
-    "mage", MageRecipe(num_images=100_000, num_steps=12_000, batch_size=64, learning_rate=1e-3), {"vqgan": _VQGAN}
+    "mage", MageRecipe(num_images=100_000, num_steps=8_000, batch_size=32, learning_rate=1e-3), {"vqgan": _VQGAN}
 )
 _DIFFUSION = PixelDiffusion(
     "diffusion", PixelDiffusionRecipe(num_images=100_000, num_steps=12_000, batch_size=32, learning_rate=2e-3)

@@ -79,7 +79,7 @@ class MagePrior(Prior):
 
     def _batches(self) -> Callable[[int], tuple[Tensor, ...]]:
         codes = torch.from_numpy(self.needs["vqgan"].tokens(self.recipe.num_images)).long()
-        return code_batches([codes[None]], self.recipe.batch_size, [derive_seed(0, self.name, "batches")], flip=False)
+        return code_batches([codes[None]], self.recipe.batch_size, [derive_seed(0, self.name, "batches")])
 
     def load(self) -> MAGE:
         """Return the trained transformer with its tokenizer, frozen, in float32 on the device."""
