@@ -175,6 +175,22 @@ def labels_to_fill(real: ImageSet, total: int) -> np.ndarray:
     return np.repeat(np.arange(real.num_classes), missing)
 
 
+def repeated(real: ImageSet, labels, seed: int) -> ImageSet:
+    """Return one real image for each label, (M,) int, drawn at random, each as often as the others of its class.
+
+    What filling up a class does without a generator. Raises ValueError for a class without images.
+    """
+    labels, chosen = np.asarray(labels, dtype=np.int64), np.zeros(len(labels), np.int64)
+    generator = np.random.default_rng(derive_seed(seed, "repeated"))
+    for label in np.unique(labels):
+        own, wanted = np.flatnonzero(real.labels == label), np.flatnonzero(labels == label)
+        if not len(own):
+            raise ValueError(f"{real.name}: there is no image of {real.class_names[label]} to repeat.")
+        rounds = [generator.permutation(own) for _ in range(-(-len(wanted) // len(own)))]
+        chosen[wanted] = np.concatenate(rounds)[: len(wanted)]
+    return real.subset(chosen)
+
+
 def append(real: ImageSet, synthetic: ImageSet) -> ImageSet:
     """Join real and synthetic images into one training pool."""
     return concatenate([real, synthetic], name=f"{real.name} + {synthetic.name}")

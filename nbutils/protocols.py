@@ -222,6 +222,12 @@ SHOWPIECE = {
 }
 """Paper -> the data set on which its notebooks run by default, whose results figures/ shows."""
 
+FILLED_TO = {"smoke": 24, "demo": 150, "gpu": 1000, "paper": 2000}
+"""Scale -> the number of images up to which Yuan et al.'s classes are filled with synthetic ones (Table 1).
+
+On Kera-3k they take 1,000 for the two smaller classes, 2,000 for the larger; those of HAM10000 we cannot read.
+"""
+
 DEFAULT_PAPER = "genmix"
 """Of a notebook that names no paper."""
 

@@ -5,7 +5,17 @@ import pytest
 import torch
 from conftest import make_blobs
 
-from nbutils.augmentation import AugMix, GenMix, MixUp, Plain, append, labels_for_share, labels_to_fill, table_arms
+from nbutils.augmentation import (
+    AugMix,
+    GenMix,
+    MixUp,
+    Plain,
+    append,
+    labels_for_share,
+    labels_to_fill,
+    repeated,
+    table_arms,
+)
 from nbutils.images import ImageSet
 
 
@@ -95,3 +105,16 @@ def test_examples_are_the_same_for_the_same_seed(blobs):
     assert np.array_equal(policy.examples(10, seed=1)[0], policy.examples(10, seed=1)[0])
     assert not np.array_equal(policy.examples(10, seed=1)[0], policy.examples(10, seed=2)[0])
     assert len(policy.example_set(10, seed=1)) == 10
+
+
+def test_real_images_are_repeated_as_often_as_each_other():
+    real = make_blobs(10, seed=0)
+    labels = np.repeat([0, 1], [13, 2])
+    copies = repeated(real, labels, seed=0)
+    assert copies.labels.tolist() == labels.tolist()
+    _, counts = np.unique(copies.of_class(0).hashes(), return_counts=True)
+    assert set(copies.hashes()) <= set(real.hashes())
+    assert counts.max() - counts.min() <= 1
+    assert copies.fingerprint() != repeated(real, labels, seed=1).fingerprint()
+    with pytest.raises(ValueError, match="no image of"):
+        repeated(real.of_class(0), [1], seed=0)

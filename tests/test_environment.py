@@ -27,7 +27,7 @@ LAYERS = (
     "weights", "models", "training", "backbone", "perceptual", "protocols", "pipelines", "generators", "priors",
     "augmentation", "traditional", "imbalance", "metrics", "classification", "guidance", "online", "comparison",
     "oracle", "features", "fidelity", "embedding", "placement", "verdicts", "papers", "claims", "tuning", "composition",
-    "figures", "widgets", "results", "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
+    "ablation", "figures", "widgets", "results", "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip
 
 
