@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from nbutils import ablation, datasets, generators, oracle, tuning
+from nbutils import datasets, generators, oracle, tuning
 from nbutils.artefacts import ship
 from nbutils.generators.base import Generator
 from nbutils.generators.diffusion import RANDOM
@@ -48,7 +48,7 @@ def trainings(dataset: str, seed: int) -> Trainings:
 
 def _genmix(dataset: str, seed: int) -> Trainings:
     """Return GenMix's generators (notebooks 30, 31), and diffusion from the prior or scratch on fewer images (02)."""
-    train = _small(dataset)
+    train = datasets.load(dataset, image_size=RUN_SCALES[SCALE].image_size).train
     wanted = {name: (generators.create(name, SCALE, seed), train) for name in GENERATORS["genmix"]}
     for count in (*FEW_IMAGES, len(train)):
         for start in (None, RANDOM):
@@ -56,25 +56,6 @@ def _genmix(dataset: str, seed: int) -> Trainings:
             label = f"diffusion from {start or 'the prior'}, {count} images"
             wanted[label] = (generator, train.thinned(count, seed=0))
     return wanted
-
-
-def _mage(dataset: str, seed: int) -> Trainings:
-    """Return the generators of notebooks 10 and 11, and the placements of adapters that 10 compares."""
-    train = _small(dataset)
-    wanted = {name: (generators.create(name, SCALE, seed), train) for name in GENERATORS["mage_adapter"]}
-    return wanted | _varied(ablation.placements(SCALE, train), seed)
-
-
-def _chest(dataset: str, seed: int) -> Trainings:
-    """Return the embeddings of notebook 42, and the settings of adapters that notebook 10 varies."""
-    return {**_all_cases(dataset, seed), **_varied(ablation.variants(SCALE, _small(dataset)), seed)}
-
-
-def _varied(variants: Mapping[str, ablation.Variant], seed: int) -> Trainings:
-    return {
-        f"{ablation.METHOD}, {label}": (generators.create(ablation.METHOD, SCALE, seed, **changes), images)
-        for label, (changes, images) in variants.items()
-    }
 
 
 def _prostate(dataset: str, seed: int) -> Trainings:
@@ -97,16 +78,10 @@ def _nothing(dataset: str, seed: int) -> Trainings:
 
 _TRAININGS: Mapping[str, Callable[[str, int], Trainings]] = {
     "liver": _genmix,
-    "dermoscopy": _mage,
     "prostate": _prostate,
-    "chest": _chest,
+    "chest": _all_cases,
     "histology": _all_cases,
 }
-
-
-def _small(dataset: str) -> ImageSet:
-    """Return the training images at the size of most notebooks."""
-    return datasets.load(dataset, image_size=RUN_SCALES[SCALE].image_size).train
 
 
 def _large(dataset: str) -> ImageSet:
