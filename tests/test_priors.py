@@ -335,6 +335,18 @@ def test_mage_learns_the_codes_alone_and_keeps_its_tokenizer():
     assert network.logits(network.encode(images)).shape == (2, 64, 16)
 
 
+def test_mage_draws_each_image_from_its_own_seed_and_rebuilds_images_by_its_tokenizer():
+    prior = toy_mage()
+    drawn = prior.draw(3, seed=0, num_steps=4)
+    assert drawn.shape == (3, 3, 16, 16)
+    assert drawn.dtype == np.uint8
+    assert np.array_equal(prior.draw(2, seed=0, num_steps=4), drawn[:2])
+    assert not np.array_equal(prior.draw(3, seed=1, num_steps=4), drawn)
+    images, network = corpus.render(2, 16).images, prior.load()
+    expected = network.decode(network.encode(torch.from_numpy(images) / 255)).clamp(0, 1)
+    assert np.abs(prior.rebuilt(images) - 255 * expected.numpy()).max() < 1
+
+
 def test_codes_that_nothing_chooses_become_vectors_of_the_batch():
     network = backbone.load_backbone(toy_backbone().folder())
     method = vqgan.VQGANMethod(toy_vqgan().recipe, network)

@@ -4,15 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nbutils.generators.mage_training import MageMethod, code_batches
 from nbutils.generators.mage_weights import load_mage, save_mage
+from nbutils.images import to_float, to_uint8
 from nbutils.models.mage import MAGE, MageConfig
+from nbutils.models.mage_decoding import decode_iteratively
 from nbutils.priors.base import Prior, Recipe
-from nbutils.seeds import derive_seed
-from nbutils.training import TrainingLog, set_learning_rate, train
+from nbutils.seeds import derive_seed, image_seeds
+from nbutils.training import TrainingLog, device, set_learning_rate, train
 
 NETWORK, TOKENIZER = "network", "vqgan."
 
@@ -84,3 +87,19 @@ class MagePrior(Prior):
     def load(self) -> MAGE:
         """Return the trained transformer with its tokenizer, frozen, in float32 on the device."""
         return load_mage(self.folder() / NETWORK)
+
+    def draw(self, count: int, seed: int, num_steps: int = 12, temperature: float = 6.0) -> np.ndarray:
+        """Draw images (count, 3, S, S) uint8 by iterative decoding, of no class."""
+        network = self.load()
+        with torch.inference_mode():
+            return _pixels(network, decode_iteratively(network, image_seeds(seed, count), num_steps, temperature))
+
+    def rebuilt(self, images: np.ndarray) -> np.ndarray:
+        """Return what the tokenizer leaves of images (N, 3, S, S) uint8, likewise."""
+        network = self.load()
+        with torch.inference_mode():
+            return _pixels(network, network.encode((to_float(images).to(device()) + 1) / 2))
+
+
+def _pixels(network: MAGE, codes: Tensor) -> np.ndarray:
+    return to_uint8(network.decode(codes).float().clamp(0, 1) * 2 - 1)
