@@ -11,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate
+from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
@@ -20,7 +20,7 @@ from nbutils.artefacts import cached
 from nbutils.augmentation import AdaptiveBatches, Plain
 from nbutils.backbone import backbone_of, start_from_backbone
 from nbutils.files import atomic
-from nbutils.images import ImageSet, to_float
+from nbutils.images import ImageSet, read_at, to_float
 from nbutils.imbalance import class_balanced_weights, focal_loss
 from nbutils.metrics.classification import SELECTIONS
 from nbutils.protocols import LOSSES, OPTIMIZERS, ClassifierConfig
@@ -83,9 +83,7 @@ def network_input(images: Tensor, config: ClassifierConfig) -> Tensor:
         if images.shape[1] != len(mean):  # timm sums the first filters over the colours of a grey image
             mean, std = mean.mean(dim=0, keepdim=True), std.mean(dim=0, keepdim=True)
         images = ((images + 1) / 2 - mean[:, None, None]) / std[:, None, None]
-    if config.input_size is not None and images.shape[-1] != config.input_size:
-        images = interpolate(images, size=config.input_size, mode="bilinear", antialias=True)
-    return images.contiguous(memory_format=torch.channels_last)
+    return read_at(images, config.input_size).contiguous(memory_format=torch.channels_last)
 
 
 def build_network(config: ClassifierConfig, num_classes: int, channels: int) -> nn.Module:

@@ -225,6 +225,13 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
     return resized.numpy()
 
 
+def read_at(images: torch.Tensor, image_size: int | None) -> torch.Tensor:
+    """Return images (B, C, H, W) float at the size at which a network reads them, bilinear; None = as they are."""
+    if image_size is None or images.shape[-1] == image_size:
+        return images
+    return torch.nn.functional.interpolate(images, size=image_size, mode="bilinear", antialias=True)
+
+
 def check_image_size(image_size: int) -> int:
     """Return image_size if it is a whole number of pixels from 8 to 1024, else raise ValueError."""
     if not isinstance(image_size, int) or isinstance(image_size, bool) or not 8 <= image_size <= 1024:

@@ -5,10 +5,9 @@ from functools import cached_property
 
 from kornia import augmentation as kornia
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from nbutils.augmentation import Batch, Plain
-from nbutils.images import ImageSet, concatenate
+from nbutils.images import ImageSet, concatenate, read_at
 
 NUM_CASES = {"smoke": 20, "demo": 80, "gpu": 200, "paper": 200}
 """Real training cases of de Wilde et al., Table 4, at each scale."""
@@ -58,9 +57,7 @@ class Traditional(Plain):
         return nn.Sequential(*changes)
 
     def transform(self, images: Tensor, labels: Tensor) -> Batch:
-        if self.input_size is not None and images.shape[-1] != self.input_size:
-            images = interpolate(images, size=self.input_size, mode="bilinear", antialias=True)
-        changed = self._change((images + 1) / 2).clamp(0, 1) * 2 - 1
+        changed = self._change((read_at(images, self.input_size) + 1) / 2).clamp(0, 1) * 2 - 1
         return super().transform(changed, labels)
 
     def key(self) -> dict:

@@ -8,7 +8,8 @@ from test_generators_gans import Interruption, breaking_at
 from torch.nn import functional as F
 
 from nbutils import generators, paper_build, training
-from nbutils.generators.vqvae2_training import CodeBatches, perplexity, stage_at, stages
+from nbutils.generators.vqvae2_training import CodeBatches, stage_at, stages
+from nbutils.models.codes import perplexity
 from nbutils.models.vqvae2 import VQVAE2
 
 

@@ -12,22 +12,21 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nbutils import weights
 from nbutils.artefacts import cached
 from nbutils.files import atomic
 from nbutils.generators.base import Generator, GeneratorConfig
+from nbutils.generators.image_codes import decoded, encoded
 from nbutils.generators.mage_training import Additions, MageMethod, code_batches
 from nbutils.generators.mage_weights import load_mage
-from nbutils.images import ImageSet, resize, to_float, to_uint8
+from nbutils.images import ImageSet, resize, to_float
 from nbutils.models.adapter import Adapters, ClassTokenQuantizer
 from nbutils.models.mage import MAGE
 from nbutils.models.mage_decoding import decode_iteratively
 from nbutils.seeds import derive_seed, image_seeds
 from nbutils.training import Method, autocast, device
 
-ENCODE_BATCH = 128
 CODES = "codes.npy"
 
 Watch = Callable[[Tensor], None]
@@ -35,7 +34,7 @@ Watch = Callable[[Tensor], None]
 
 @dataclass(frozen=True)
 class MageGeneratorConfig(GeneratorConfig):
-    """Settings of fine-tuning MAGE; where there are adapters, batch_size images of each class make a step.
+    """Settings of fine-tuning MAGE; batch_size images of each class make a step.
 
     network: of published weights or a prior, by a name that nbutils.weights knows.
     learning_rate: of Adam, constant. num_decoding_steps, temperature: of iterative decoding.
@@ -98,6 +97,11 @@ class MageGenerator(Generator):
     def pretrained(self) -> list[str]:
         return [self.config.network]
 
+    def cost(self) -> dict[str, float | bool]:
+        """Return what it took, see Generator.cost; a step sees a batch of each class."""
+        cost = super().cost()
+        return {**cost, "images_seen": cost["images_seen"] * len(self.card["class_names"])}
+
     @property
     def working_size(self) -> int:
         """Pixels of the images that the network works on; others are resized to it and back."""
@@ -123,7 +127,8 @@ class MageGenerator(Generator):
 
     def draw(self, network: nn.Module, labels: Tensor, seeds: Sequence[int]) -> Tensor:
         """Draw images (B, C, H, W) float -1..1 of labels (B,) int64 on the device, image i from seeds[i] alone."""
-        return self._decoded(self.draw_codes(self.pretrained_network, network, labels, seeds))
+        codes = self.draw_codes(self.pretrained_network, network, labels, seeds)
+        return to_float(self._pixels(codes)).to(codes.device)
 
     def stages(self, labels, seed: int) -> list[np.ndarray]:
         """Return what `sample` has of its images after each step, (B, 3, S, S) uint8 of the network's own size.
@@ -133,11 +138,9 @@ class MageGenerator(Generator):
         labels, mage, stages = torch.as_tensor(labels, device=device()), self.pretrained_network, []
 
         def watch(codes: Tensor) -> None:
-            hidden = codes == mage.config.mask_word
-            images = mage.decode(codes.masked_fill(hidden, 0)).float().clamp(0, 1)
-            places = hidden.reshape(-1, 1, mage.config.grid, mage.config.grid)
-            white = F.interpolate(places.float(), scale_factor=mage.config.vqgan.stride) > 0
-            stages.append(to_uint8(images.masked_fill(white, 1.0) * 2 - 1))
+            hidden, side = (codes == mage.config.mask_word).cpu(), mage.config.vqgan.stride
+            white = np.kron(hidden.unflatten(1, (1, mage.config.grid, -1)), np.ones((1, side, side), bool))
+            stages.append(np.where(white, np.uint8(255), decoded(mage, codes.clamp(max=mage.config.num_codes - 1))))
 
         with torch.inference_mode(), autocast():
             self.draw_codes(mage, self.networks[0].eval(), labels, image_seeds(seed, len(labels), "sample"), watch)
@@ -145,9 +148,7 @@ class MageGenerator(Generator):
 
     def rebuilt(self, images: np.ndarray) -> np.ndarray:
         """Return what the tokenizer leaves of uint8 images (N, C, H, W), likewise: the best that can be drawn."""
-        with torch.inference_mode(), autocast():
-            parts = [self._decoded(codes.to(device())) for codes in self._codes(images)[0].split(ENCODE_BATCH)]
-        return to_uint8(torch.cat(parts))
+        return self._pixels(self._codes(images)[0])
 
     def _codes(self, images: np.ndarray, mirrored: bool = False) -> Tensor:
         """Return the codes (1, N, K) int64, on the CPU, of uint8 images (N, C, H, W); mirrored: (2, N, K), of both.
@@ -161,17 +162,11 @@ class MageGenerator(Generator):
         def build(folder: Path) -> None:
             pixels = resize(images, self.working_size).repeat(3 // images.shape[1], axis=1)
             sides = [pixels, np.ascontiguousarray(pixels[..., ::-1])] if mirrored else [pixels]
-            codes = torch.stack([self._encoded(side) for side in sides]).to(torch.int16).numpy()
+            codes = np.stack([encoded(self.pretrained_network, side) for side in sides])
             with atomic(folder / CODES) as temporary, open(temporary, "wb") as file:
                 np.save(file, codes, allow_pickle=False)
 
         return torch.from_numpy(np.load(cached("codes", key, build).path / CODES, allow_pickle=False)).long()
-
-    def _encoded(self, pixels: np.ndarray) -> Tensor:
-        chunks = np.array_split(pixels, max(1, -(-len(pixels) // ENCODE_BATCH)))
-        with torch.inference_mode(), autocast():
-            parts = [self.pretrained_network.encode((to_float(chunk).to(device()) + 1) / 2).cpu() for chunk in chunks]
-        return torch.cat(parts).clone()
 
     def _batches(self, method: Method, images: ImageSet, part: int) -> Callable[[int], tuple[Tensor, ...]]:
         """Return batches of all classes side by side; each image is encoded once, here."""
@@ -184,13 +179,12 @@ class MageGenerator(Generator):
     def _start(self, method: Method, classes: Sequence[Tensor], seeds: Sequence[int]) -> None:
         """Let what is trained start from the classes' codes; here nothing does."""
 
-    def _decoded(self, codes: Tensor) -> Tensor:
-        """Return images (B, C, H, W) float -1..1 of the size and channels that were trained on, of codes."""
-        drawn = self.pretrained_network.decode(codes).float().clamp(0, 1)
+    def _pixels(self, codes: Tensor) -> np.ndarray:
+        """Return uint8 images (B, C, H, W) of the size and channels that were trained on, of codes (B, N) int64."""
+        pixels = decoded(self.pretrained_network, codes)
         if self.card["channels"] == 1:
-            drawn = drawn.mean(1, keepdim=True)
-        pixels = (255 * drawn).round().to(torch.uint8).cpu().numpy()
-        return to_float(resize(pixels, self.card["image_size"])).to(codes.device)
+            pixels = pixels.mean(1, keepdims=True).round().astype(np.uint8)
+        return resize(pixels, self.card["image_size"])
 
 
 class MageFineTuned(MageGenerator):

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from nbutils.generators.base import GeneratorConfig
 from nbutils.models.autoregressive import Prior
+from nbutils.models.codes import perplexity
 from nbutils.models.vqvae2 import VQVAE2
 from nbutils.seeds import derive_seed
 from nbutils.training import BatchOrder, Method, autocast, device, set_learning_rate
@@ -123,12 +124,6 @@ class Hierarchy(nn.Module):
         for_top, for_bottom = uniform.tensor_split([self.top.config.grid**2], dim=1)
         top = self.top.sample(labels, for_top)
         return self.autoencoder.decode(top, self.bottom.sample(labels, for_bottom, top))
-
-
-def perplexity(codes: Tensor, num_codes: int) -> Tensor:
-    """Return how many of num_codes codes are in use, a scalar: e to the entropy of their shares in `codes` (int64)."""
-    counts = codes.flatten().bincount(minlength=num_codes)
-    return torch.distributions.Categorical(counts.float()).entropy().exp()
 
 
 class VQVAE2Method(Method):

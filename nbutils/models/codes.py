@@ -1,4 +1,4 @@
-"""Codes of a codebook: the one nearest to a vector, and one drawn from a distribution by a uniform number."""
+"""Codes of a codebook: the nearest to a vector, one drawn by a uniform number, and how many of them are in use."""
 
 import torch
 from torch import Tensor
@@ -15,3 +15,9 @@ def draw_codes(log_p: Tensor, uniform: Tensor) -> Tensor:
     """Return a code (...) int64 for each log-distribution (..., codes) by a uniform number 0..1 in `uniform` (...)."""
     cumulated = log_p.exp().cumsum(-1)
     return (cumulated < (uniform * cumulated[..., -1])[..., None]).sum(-1).clamp(max=log_p.shape[-1] - 1)
+
+
+def perplexity(codes: Tensor, num_codes: int) -> Tensor:
+    """Return how many of num_codes codes are in use, a scalar: e to the entropy of their shares in `codes` (int64)."""
+    counts = codes.flatten().bincount(minlength=num_codes)
+    return torch.distributions.Categorical(counts.float()).entropy().exp()

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nbutils.generators.image_codes import decoded, encoded
 from nbutils.generators.mage_training import MageMethod, code_batches
 from nbutils.generators.mage_weights import load_mage, save_mage
-from nbutils.images import to_float, to_uint8
 from nbutils.models.mage import MAGE, MageConfig
 from nbutils.models.mage_decoding import decode_iteratively
 from nbutils.priors.base import Prior, Recipe
 from nbutils.seeds import derive_seed, image_seeds
-from nbutils.training import TrainingLog, device, set_learning_rate, train
+from nbutils.training import TrainingLog, set_learning_rate, train
 
 NETWORK, TOKENIZER = "network", "vqgan."
 
@@ -92,14 +92,10 @@ class MagePrior(Prior):
         """Draw images (count, 3, S, S) uint8 by iterative decoding, of no class."""
         network = self.load()
         with torch.inference_mode():
-            return _pixels(network, decode_iteratively(network, image_seeds(seed, count), num_steps, temperature))
+            codes = decode_iteratively(network, image_seeds(seed, count), num_steps, temperature)
+        return decoded(network, codes)
 
     def rebuilt(self, images: np.ndarray) -> np.ndarray:
         """Return what the tokenizer leaves of images (N, 3, S, S) uint8, likewise."""
         network = self.load()
-        with torch.inference_mode():
-            return _pixels(network, network.encode((to_float(images).to(device()) + 1) / 2))
-
-
-def _pixels(network: MAGE, codes: Tensor) -> np.ndarray:
-    return to_uint8(network.decode(codes).float().clamp(0, 1) * 2 - 1)
+        return decoded(network, torch.from_numpy(encoded(network, images)).long())

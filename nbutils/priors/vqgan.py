@@ -14,13 +14,14 @@ from nbutils import weights
 from nbutils.artefacts import cached
 from nbutils.backbone import load_backbone
 from nbutils.files import atomic
+from nbutils.generators.image_codes import encoded
 from nbutils.images import to_float
+from nbutils.models.codes import perplexity
 from nbutils.models.vqgan import VQGAN, VQGANConfig
 from nbutils.priors.base import Prior, corpus_images
 from nbutils.priors.rebuilding import RebuildingMethod, RebuildingRecipe
-from nbutils.progress import progress
 from nbutils.seeds import derive_seed
-from nbutils.training import BatchOrder, TrainingLog, autocast, device, placed, train
+from nbutils.training import BatchOrder, TrainingLog, device, placed, train
 
 WEIGHTS = "vqgan.safetensors"
 
@@ -65,13 +66,14 @@ class VQGANMethod(RebuildingMethod):
         rebuilt, z, tokens = network((images + 1) / 2)
         codes = network.vectors(tokens)
         scalars = {"codebook": F.mse_loss(codes, z.detach()), "commitment": F.mse_loss(z, codes.detach())}
-        scalars["perplexity"] = self._revive(z.detach(), tokens)
+        scalars["perplexity"] = perplexity(tokens, recipe.num_codes)
+        self._revive(z.detach(), tokens)
         penalty = recipe.codebook_weight * scalars["codebook"] + recipe.commitment_weight * scalars["commitment"]
         return rebuilt * 2 - 1, scalars, penalty
 
     @torch.no_grad()
-    def _revive(self, z: Tensor, tokens: Tensor) -> Tensor:
-        """Give codes that were long not chosen vectors of this batch; return the perplexity of the chosen ones."""
+    def _revive(self, z: Tensor, tokens: Tensor) -> None:
+        """Give codes that were long not chosen vectors of this batch."""
         counts = tokens.flatten().bincount(minlength=self.recipe.num_codes)
         self.unused = torch.where(counts > 0, 0, self.unused + 1)
         dead = (self.unused >= self.recipe.revived_after).nonzero()[:, 0]
@@ -80,8 +82,6 @@ class VQGANMethod(RebuildingMethod):
         dead = dead[: len(chosen)]
         self.modules["autoencoder"].codebook[dead] = vectors[chosen].to(z.dtype)
         self.unused[dead] = 0
-        shares = counts / counts.sum()
-        return (-(shares * shares.clamp(min=1e-10).log()).sum()).exp()
 
     def extra_state(self) -> dict:
         return {"unused": self.unused.cpu()}
@@ -121,18 +121,9 @@ class VQGANPrior(Prior):
         """Return the codes (count, N) int16 of the first images of the corpus, cached."""
 
         def build(folder: Path) -> None:
-            codes = tokenised(self.load(), corpus_images(count, self.recipe.image_size))
+            codes = encoded(self.load(), corpus_images(count, self.recipe.image_size))
             with atomic(folder / "tokens.npy") as temporary, open(temporary, "wb") as file:
                 np.save(file, codes, allow_pickle=False)
 
         key = {"vqgan": self.key(), "count": count}
         return np.load(cached("corpus-tokens", key, build).path / "tokens.npy", allow_pickle=False)
-
-
-def tokenised(network: VQGAN, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Return the codes (N, K) int16 of uint8 images (N, 3, S, S)."""
-    parts = []
-    for chunk in progress(np.array_split(images, -(-len(images) // batch_size)), description="codes", unit="batch"):
-        with torch.inference_mode(), autocast():
-            parts.append(network.encode((to_float(chunk).to(device()) + 1) / 2).cpu().numpy().astype(np.int16))
-    return np.concatenate(parts)
