@@ -6,7 +6,7 @@ A further modality is one module with a `Modality` and one line in MODALITIES.
 from collections.abc import Sequence
 
 from nbutils.images import ImageSet
-from nbutils.phantoms import chest, cornea, dermoscopy, fundus, histology, liver, prostate, retinopathy
+from nbutils.phantoms import chest, cornea, dermoscopy, fundus, histology, liver, prostate, retinopathy, tissue
 from nbutils.phantoms.base import SPLITS, Modality, render_modality
 from nbutils.scales import choose
 
@@ -21,6 +21,7 @@ MODALITIES = {
     "liver": liver.MODALITY,
     "prostate": prostate.MODALITY,
     "retinopathy": retinopathy.MODALITY,
+    "tissue": tissue.MODALITY,
 }
 
 

@@ -97,17 +97,20 @@ class Lattice:
         return part.flatten(1)[:, (0, 1, side, side + 1)[k] :].gather(1, self.corner).view(self.u.shape)
 
 
-def lattice(draws: Draws, line: torch.Tensor, step: torch.Tensor, smallest_step: float, angle=None) -> Lattice:
+def lattice(
+    draws: Draws, line: torch.Tensor, step: torch.Tensor, smallest_step: float, angle=None, bend: float = 0.3
+) -> Lattice:
     """Lay lattices over the images.
 
-    line: (N,) pixel centres; step: (B,) >= smallest_step; angle: (B,) of the rows with the x axis, None = any.
+    line: (N,) pixel centres; step: (B,) >= smallest_step; angle: (B,) of the rows with the x axis, None = any;
+    bend: sd of how far a place is moved, in steps.
     """
     angle = draws.uniform(0, 2 * math.pi) if angle is None else angle
     pixels, half = len(line), half_width(line)
     side = 2 * math.ceil((1.5 * half) / smallest_step) + 2  # the turned image and its bending, for any step
     step, angle = per_image(step), per_image(angle)
     cos, sin = angle.cos() / step, angle.sin() / step
-    bend_u, bend_v = (0.3 * smooth_field(draws, 5, pixels) for _ in range(2))
+    bend_u, bend_v = (bend * smooth_field(draws, 5, pixels) for _ in range(2))
     x, y = plane(line)
     u, v = bend_u.add_(cos * x + sin * y + side / 2), bend_v.add_(cos * y - sin * x + side / 2)
     places = torch.arange(side) + 0.5
