@@ -16,6 +16,9 @@ FORMS = {
     "odir": ("odir:PATH",),
     "kera": ("kera:PATH",),
     "aptos": ("aptos:PATH",),
+    "bcss": ("bcss:PATH",),
+    "pneumonia": ("pneumonia:PATH",),
+    "lung_ct": ("lung_ct:PATH",),
 }
 """How a data set of each kind is asked for; the kind is also the name of the module of `datasets` that reads it."""
 

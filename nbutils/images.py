@@ -225,6 +225,22 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
     return resized.numpy()
 
 
+def without_border(images: ImageSet, share: float) -> ImageSet:
+    """Return images without `share` of their width on each of the four sides, enlarged to their size again.
+
+    Cuts off what lies at the border, such as the side marker of a radiograph. share: from 0 to less than 0.5, rounded
+    to whole pixels. Raises ValueError for another share.
+    """
+    if not 0 <= share < 0.5:
+        raise ValueError(
+            f"The share of the width to cut off each side must be 0 or more and less than 0.5, found {share}."
+        )
+    edge = min(round(share * images.image_size), (images.image_size - 1) // 2)
+    inner = images.images[:, :, edge : images.image_size - edge, edge : images.image_size - edge]
+    origin = None if images.origin is None else f"{images.origin} without {edge} px of border"
+    return replace(images, images=resize(np.ascontiguousarray(inner), images.image_size), origin=origin)
+
+
 def read_at(images: torch.Tensor, image_size: int | None) -> torch.Tensor:
     """Return images (B, C, H, W) float at the size at which a network reads them, bilinear; None = as they are."""
     if image_size is None or images.shape[-1] == image_size:

@@ -23,10 +23,10 @@ TEN = {
 }  # fmt: skip
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAYERS = (
-    "scales", "seeds", "files", "dataset_names", "progress", "images", "artefacts", "phantoms", "corpus", "datasets",
-    "weights", "models", "training", "backbone", "perceptual", "protocols", "pipelines", "generators", "priors",
-    "augmentation", "traditional", "imbalance", "metrics", "classification", "guidance", "online", "comparison",
-    "oracle", "features", "fidelity", "embedding", "placement", "verdicts", "papers", "claims", "tuning", "composition",
+    "scales", "seeds", "files", "dataset_names", "progress", "images", "artefacts", "montage", "phantoms", "corpus",
+    "datasets", "weights", "models", "training", "backbone", "perceptual", "protocols", "pipelines", "generators",
+    "priors", "augmentation", "traditional", "imbalance", "metrics", "classification", "guidance", "online",
+    "comparison", "oracle", "features", "fidelity", "embedding", "placement", "verdicts", "papers", "claims", "tuning", "composition",
     "ablation", "figures", "widgets", "results", "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip
 

@@ -1,11 +1,22 @@
 """nbutils.images: containers, value ranges, identity."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from conftest import make_blobs
 
-from nbutils.images import ImageSet, as_classes, check_image_size, concatenate, resize, to_float, to_uint8
+from nbutils.images import (
+    ImageSet,
+    as_classes,
+    check_image_size,
+    concatenate,
+    resize,
+    to_float,
+    to_uint8,
+    without_border,
+)
 
 
 def test_values_survive_the_round_trip_between_uint8_and_float():
@@ -102,6 +113,23 @@ def test_thinned_keeps_shares_and_every_class():
     assert images.thinned(200, seed=0) is images
     with pytest.raises(ValueError, match="1 images cannot show 2 classes"):
         images.thinned(1, seed=0)
+
+
+def test_a_border_is_cut_off_and_the_rest_enlarged():
+    framed = make_blobs(3, 0, image_size=16)
+    framed.images[:, :, :2], framed.images[:, :, -2:] = 255, 255
+    framed.images[:, :, :, :2], framed.images[:, :, :, -2:] = 255, 255
+    framed.images[:, :, 2:-2, 2:-2] = np.arange(100, 112, dtype=np.uint8)
+    cut = without_border(replace(framed, origin="drawn"), 1 / 8)
+    assert cut.images.shape == framed.images.shape
+    assert 98 <= cut.images.min() <= 101
+    assert 110 <= cut.images.max() <= 113
+    assert (np.diff(cut.images[0, 0, 8].astype(int)) >= 0).all()
+    assert cut.origin == "drawn without 2 px of border"
+    assert cut.labels.tolist() == framed.labels.tolist()
+    assert np.array_equal(without_border(framed, 0).images, framed.images)
+    with pytest.raises(ValueError, match=r"must be 0 or more and less than 0\.5, found 0\.5"):
+        without_border(framed, 0.5)
 
 
 def test_one_channel_becomes_a_grey_image(blobs):

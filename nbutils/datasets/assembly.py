@@ -49,19 +49,21 @@ def digest(pixels: np.ndarray) -> str:
     return hashlib.blake2b(header + np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
 
 
-def assemble(collection: Collection, seed: int, duplicates: str, val_share: float = VAL_SHARE) -> Splits:
+def assemble(
+    collection: Collection, seed: int, duplicates: str, val_share: float = VAL_SHARE, test_share: float = TEST_SHARE
+) -> Splits:
     """Turn a collection into splits that share no group and no image.
 
     Identical images (by their original pixels, or at their final size) form one group, with all images of their
-    groups. duplicates: "error" or "drop", see `nbutils.datasets.load`. seed: of what is carved. val_share: of the
-    training images, if val is carved.
+    groups. duplicates: "error" or "drop", see `nbutils.datasets.load`. seed: of what is carved. test_share: of
+    all images, val_share: of the remaining ones, if these splits are carved.
 
     Raises LeakError for a group in two given splits, and for identical images in two of them unless dropped.
     """
     _refuse_groups_across_splits(collection)
     collection = _without_copies_across_splits(collection, duplicates)
     collection = _with_copies_in_one_group(collection)
-    collection = _carve(collection, "test", TEST_SHARE, seed)
+    collection = _carve(collection, "test", test_share, seed)
     collection = _carve(collection, "val", val_share, seed)
     images = collection.images
     parts = {
@@ -190,6 +192,6 @@ def _carve(collection: Collection, split: str, share: float, seed: int) -> Colle
     splits[chosen] = split
     note = (
         f"no {split} split was given: {chosen.size} of {train.size} train images were held out "
-        f"({100 * share:g}% of each class, whole groups, seed {seed})"
+        f"({100 * share:.3g}% of each class, whole groups, seed {seed})"
     )
     return replace(collection, splits=splits, notes=(*collection.notes, note))

@@ -51,7 +51,7 @@ def read_folder(root: Path, name: str, image_size: int, seed: int, duplicates: s
     """Read a folder as `load` does, as the data set `name`."""
     files, notes = _list_files(root)
     ids = np.array([file.path.relative_to(root).as_posix() for file in files])
-    groups, group_notes = _groups(root, ids)
+    groups, group_notes = file_groups(root, ids)
     class_names = tuple(sorted({file.class_name for file in files}))
     labels = [class_names.index(file.class_name) for file in files]
     squares = read_squares([file.path for file in files], image_size, name)
@@ -152,8 +152,11 @@ def _depth_notes(peaks: np.ndarray) -> list[str]:
     return notes
 
 
-def _groups(root: Path, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Return the group of each file, from groups.csv, or else the file itself with a note."""
+def file_groups(root: Path, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return the group of each file (N,) str, from groups.csv, or else the file itself with a note.
+
+    ids: (N,) str, the files relative to root. Raises ValueError for a table that does not list them all once.
+    """
     path = root / GROUPS_FILE
     if not path.is_file():
         return ids, [f"{PATIENTS_UNKNOWN}; a {GROUPS_FILE} (file,group) would tell"]

@@ -6,7 +6,19 @@ A further modality is one module with a `Modality` and one line in MODALITIES.
 from collections.abc import Sequence
 
 from nbutils.images import ImageSet
-from nbutils.phantoms import chest, cornea, dermoscopy, fundus, histology, liver, prostate, retinopathy, tissue
+from nbutils.phantoms import (
+    chest,
+    cornea,
+    dermoscopy,
+    fundus,
+    histology,
+    liver,
+    lung_ct,
+    pneumonia,
+    prostate,
+    retinopathy,
+    tissue,
+)
 from nbutils.phantoms.base import SPLITS, Modality, render_modality
 from nbutils.scales import choose
 
@@ -19,6 +31,10 @@ MODALITIES = {
     "fundus": fundus.MODALITY,
     "histology": histology.MODALITY,
     "liver": liver.MODALITY,
+    "lung_ct": lung_ct.MODALITY,
+    "pneumonia": pneumonia.MODALITY,
+    "pneumonia_swapped": pneumonia.SWAPPED,
+    "pneumonia_unmarked": pneumonia.UNMARKED,
     "prostate": prostate.MODALITY,
     "retinopathy": retinopathy.MODALITY,
     "tissue": tissue.MODALITY,

@@ -87,6 +87,8 @@ class Modality:
     shared_patients: share of the patients of each further class who are also patients of class 0.
     draw: (label, patient draws, image draws, canvas) -> (B, channels, canvas, canvas) float32 of one class, to be
         rounded: 0 = black, 255 = white.
+    twin_of: name of the modality whose random numbers it draws, so that image i shows the same patient, taken the same
+        way, and only what `draw` does differently differs; None = its own.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Modality:
     images_per_patient: tuple[float, ...]
     shared_patients: float
     draw: Callable[[int, Draws, Draws, int], torch.Tensor]
+    twin_of: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -110,7 +113,7 @@ def render_modality(
     """Render one split of a modality, class after class; see `nbutils.phantoms.render`."""
     asked = _counts(modality, split, counts)
     check_image_size(image_size)
-    key = f"{modality.name} v{modality.version} {split} seed={seed}"
+    key = f"{modality.twin_of or modality.name} v{modality.version} {split} seed={seed}"
     labels = np.repeat(np.arange(modality.num_classes), asked)
     images = np.empty((len(labels), modality.channels, image_size, image_size), dtype=np.uint8)
     patients = np.empty(len(labels), dtype=np.int64)

@@ -49,7 +49,7 @@ def _effusion(scene: Scene, patient: Draws, image: Draws) -> None:
         scene.aerated = scene.aerated * (1 - 0.97 * fluid)
 
 
-def _pneumonia(scene: Scene, patient: Draws, image: Draws) -> None:
+def pneumonia(scene: Scene, patient: Draws, image: Draws) -> None:
     """Fill patches of lung with exudate: one lobe or several foci, ill-defined, some with an air bronchogram."""
     foci, lobules = 4, 6
     several = image.chance(0.4)[:, None]
@@ -68,7 +68,7 @@ def _pneumonia(scene: Scene, patient: Draws, image: Draws) -> None:
     scene.bronchi = per_image(image.chance(0.5) * image.uniform(0.3, 1.0)) * exudate
 
 
-FINDINGS = (_no_finding, _cardiomegaly, _effusion, _pneumonia)
+FINDINGS = (_no_finding, _cardiomegaly, _effusion, pneumonia)
 
 
 MODALITY = Modality(

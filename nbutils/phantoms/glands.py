@@ -63,7 +63,9 @@ def _nearest(on: Lattice, image: Draws) -> Nearest:
 def _nuclei(gland: Nearest, depth: torch.Tensor, height: torch.Tensor, sick: torch.Tensor, image: Draws):
     """Return the haematoxylin of the nuclei, (B, N, N): one for each cell of the ring."""
     spacing = per_image(image.uniform(4.4, 5.8)) * (1 - 0.15 * sick)  # um
-    count = (2 * math.pi * gland.radius.clamp_min(1) / spacing).round()  # differs with the outline: cells keep their width
+    count = (
+        2 * math.pi * gland.radius.clamp_min(1) / spacing
+    ).round()  # differs with the outline: cells keep their width
     place = (gland.angle / (2 * math.pi) + 0.5) * count
     which = (place.floor() + gland.first).long() % NUMBERS
     lift, ink = (image.normal(0, 1, (NUMBERS,)).gather(1, which.flatten(1)).view_as(depth) for _ in range(2))

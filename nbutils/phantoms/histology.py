@@ -15,7 +15,18 @@ import torch
 
 from nbutils.phantoms.base import Draws, Modality
 from nbutils.phantoms.canvas import across, around, axis, direction, in_some, per_image
-from nbutils.phantoms.cells import TUMOUR, Habit, Tissue, cytoplasm, fibres, folded, large_cells, lymphocytes, vacuoles, vessel
+from nbutils.phantoms.cells import (
+    TUMOUR,
+    Habit,
+    Tissue,
+    cytoplasm,
+    fibres,
+    folded,
+    large_cells,
+    lymphocytes,
+    vacuoles,
+    vessel,
+)
 from nbutils.phantoms.shapes import outline, smooth_field, smoothstep
 from nbutils.phantoms.stain import draw_slide, scan
 

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from nbutils.phantoms.base import Draws
 from nbutils.phantoms.canvas import MARGIN, Batch, filtered, per_image, plane, squared_frequency
-from nbutils.phantoms.shapes import smooth_field, smoothstep, splats, walk
+from nbutils.phantoms.shapes import smooth_field, smoothstep, splats, tubes, walk
 
 STEEL = 2.5  # attenuation per cm, at about 100 kV
+STROKE = 0.085  # half the width of a marker's lines, of its height
 
 
 @dataclass
@@ -67,6 +68,19 @@ def central_line(attenuation: torch.Tensor, view: View, image: Draws) -> torch.T
     tip = torch.tensor([-2.2, 0.0]) + image.normal(0, 0.9, (1, 1, 2))
     path = (1 - t).square() * start + 2 * t * (1 - t) * bend + t.square() * tip  # (B, 1, 110, 2)
     return attenuation + 0.5 * STEEL * view.cords(path, torch.full(path.shape[:3], 0.13))
+
+
+def side_marker(centre: torch.Tensor, height: torch.Tensor, line: torch.Tensor) -> torch.Tensor:
+    """Return where an R is written on the film, (B, N, N) in 0..1; centre (B, 2) and height (B,) in patch units."""
+    t = torch.linspace(0, 1, 30)
+    turn = math.pi * (t - 0.5)
+    stem = torch.stack([torch.full_like(t, -0.3), t - 0.5], -1)
+    bowl = torch.stack([-0.3 + 0.58 * turn.cos(), -0.24 + 0.26 * turn.sin()], -1)
+    leg = torch.stack([-0.05 + 0.36 * t, 0.02 + 0.48 * t], -1)
+    letter = torch.stack([stem, bowl, leg])  # (3, 30, 2), of height 1 about its middle
+    paths = centre[:, None, None] + letter * height[:, None, None, None]
+    radii = (STROKE * height)[:, None, None].expand(-1, *letter.shape[:2])
+    return tubes(paths, radii, line)
 
 
 def tilted(attenuation: torch.Tensor, image: Draws) -> torch.Tensor:

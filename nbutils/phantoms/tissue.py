@@ -203,7 +203,7 @@ MODALITY = Modality(
     version=1,
     class_names=("inflammatory", "necrosis", "stroma", "tumor", "fat", "gland"),
     channels=3,
-    # the first four as their areas in the masks of BCSS (7.9, 4.9, 27.7, 30.5 %); fat and glands are ours; splits 2 : 1 : 2
+    # 2 : 1 : 2; the first four as their areas in BCSS's masks (7.9, 4.9, 27.7, 30.5 %), fat and glands are ours
     counts={"train": (69, 43, 242, 267, 26, 53), "val": (35, 21, 121, 133, 13, 27), "test": (69, 43, 242, 267, 26, 53)},
     images_per_patient=(0.3, 0.25, 0.2, 0.15, 0.1),
     shared_patients=0.5,
