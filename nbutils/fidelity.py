@@ -1,6 +1,6 @@
 """Fidelity of synthetic images: every distance on one extractor's features, beside what real images reach."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,9 +8,14 @@ import pandas as pd
 from nbutils import metrics
 from nbutils.features import extract, recipe
 from nbutils.images import ImageSet
+from nbutils.metrics.manifold import precision_recall_over_k
+from nbutils.metrics.two_sample import classifier_two_sample_test
 from nbutils.seeds import derive_seed
 
 REAL = "real (train)"
+
+NEIGHBOURS = (1, 3, 5, 10, 20)
+"""Neighbours over which precision and recall are looked at; the utility paper does not say its k, its code has 5."""
 
 
 def fidelity(
@@ -23,13 +28,8 @@ def fidelity(
     Columns: source, fd_<extractor>, kd_<extractor>, precision, recall, density, coverage, n, n_reference.
     Raises what features.extract raises, and ValueError for fewer images than the metrics' neighbours.
     """
-    every = {REAL: train, **sources}
-    count = min(map(len, every.values()))
-    reference = extract(test, extractor)
-    rows = []
-    for source, images in every.items():
-        order = np.random.default_rng(derive_seed(seed, "fidelity", source)).permutation(len(images))[:count]
-        features = extract(images, extractor)[order]
+    reference, rows = extract(test, extractor), []
+    for source, features in _equally_many(sources, train, extractor, seed).items():
         precision, recall = metrics.precision_recall(features, reference)
         density, coverage = metrics.density_coverage(features, reference)
         rows.append(
@@ -41,10 +41,70 @@ def fidelity(
                 "recall": recall,
                 "density": density,
                 "coverage": coverage,
-                "n": count,
+                "n": len(features),
                 "n_reference": len(test),
             }
         )
+    return pd.DataFrame(rows)
+
+
+def _equally_many(sources: Mapping[str, ImageSet], train: ImageSet, extractor: str, seed: int) -> dict[str, np.ndarray]:
+    """Return features (n, D) of each source, training images first: n drawn at random, as many as the smallest has."""
+    every = {REAL: train, **sources}
+    count, drawn = min(map(len, every.values())), {}
+    for source, images in every.items():
+        order = np.random.default_rng(derive_seed(seed, "fidelity", source)).permutation(len(images))[:count]
+        drawn[source] = extract(images, extractor)[order]
+    return drawn
+
+
+def neighbour_sensitivity(
+    sources: Mapping[str, ImageSet],
+    train: ImageSet,
+    test: ImageSet,
+    extractor: str = "shipped",
+    seed: int = 0,
+    ks: Sequence[int] = NEIGHBOURS,
+) -> pd.DataFrame:
+    """Return precision and recall of each source over the number of neighbours, one row per source and k.
+
+    Images are those that `fidelity` draws with the same seed, equally many of each source, training images first.
+    Columns: source, k, precision, recall, n, n_reference. Raises what `fidelity` raises.
+    """
+    reference = extract(test, extractor)
+    rows = [
+        {
+            "source": source,
+            "k": k,
+            "precision": precision,
+            "recall": recall,
+            "n": len(features),
+            "n_reference": len(test),
+        }
+        for source, features in _equally_many(sources, train, extractor, seed).items()
+        for k, (precision, recall) in precision_recall_over_k(features, reference, ks).items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def two_sample_tests(
+    sources: Mapping[str, ImageSet],
+    train: ImageSet,
+    test: ImageSet,
+    extractor: str = "shipped",
+    seed: int = 0,
+    permutations: int | None = None,
+) -> pd.DataFrame:
+    """Return how well a classifier tells each source from the real test images, one row per source.
+
+    Images are those that `fidelity` draws with the same seed, training images first: where these are told from test
+    images, the splits differ. permutations: see classifier_two_sample_test. Columns: source, c2st_<extractor> (share
+    0..1 of images told right, 0.5 = chance), p, n (images judged, both sides together). Raises what `fidelity` raises.
+    """
+    reference, rows = extract(test, extractor), []
+    for source, features in _equally_many(sources, train, extractor, seed).items():
+        found = classifier_two_sample_test(features, reference, seed, permutations)
+        rows.append({"source": source, f"c2st_{extractor}": found.accuracy, "p": found.p, "n": found.n})
     return pd.DataFrame(rows)
 
 

@@ -60,3 +60,26 @@ def test_of_a_class_every_source_gives_as_many_images_as_the_smallest():
     assert table["n_test"].tolist() == [count for count in test.class_counts() for _ in range(2)]
     mine, theirs = (features.extract(images.of_class(0), "pixels") for images in (few, test))
     assert table.loc["few", "fd_test"].iloc[0] == pytest.approx(metrics.frechet_distance(mine, theirs))
+
+
+def test_precision_and_recall_over_k_are_of_the_images_of_the_table():
+    train, test, few = make_blobs(60, 0), make_blobs(40, 1), make_blobs(20, 2)
+    table = fidelity.neighbour_sensitivity({"few": few}, train, test, "pixels", seed=3, ks=(1, 5, 7))
+    assert table["k"].tolist() == [1, 5, 7] * 2
+    assert set(table["n"]) == {20}
+    assert set(table["n_reference"]) == {40}
+    whole = fidelity.fidelity({"few": few}, train, test, "pixels", seed=3).set_index("source")
+    at_five = table[table["k"] == 5].set_index("source")
+    assert (at_five[["precision", "recall"]] == whole.loc[at_five.index, ["precision", "recall"]]).all(axis=None)
+    assert table.groupby("source")["precision"].nunique().max() > 1
+
+
+def test_a_classifier_tells_what_is_not_real_and_not_what_is():
+    train, test, good = make_blobs(60, 0), make_blobs(60, 1), make_blobs(60, 2)
+    noise = type(good)(255 - good.images // 2, good.labels, good.class_names, good.groups, "noise")
+    table = fidelity.two_sample_tests({"good": good, "noise": noise}, train, test, "pixels").set_index("source")
+    assert table.index.tolist() == ["real (train)", "good", "noise"]
+    assert table.loc["noise", "c2st_pixels"] > 0.9
+    assert table.loc["noise", "p"] < 1e-6
+    assert (table.loc[["real (train)", "good"], "p"] > 0.01).all()
+    assert set(table["n"]) == {120}

@@ -5,7 +5,7 @@ its k-th nearest neighbour in its own set. All results depend on k, N and M: com
 Euclidean, decided as float64 does, and held in blocks: memory grows with N + M, not with N × M.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -45,6 +45,16 @@ def precision_recall(generated: np.ndarray, real: np.ndarray, k: int = NEIGHBOUR
     precise = _inside(gaps, generated, real, theirs, k)
     recalled = _inside(gaps_real, real, generated, ours, k)
     return _share(precise), _share(recalled)
+
+
+def precision_recall_over_k(
+    generated: np.ndarray, real: np.ndarray, ks: Sequence[int]
+) -> dict[int, tuple[float, float]]:
+    """Return (precision, recall) for each number of neighbours: k -> both, as `precision_recall` gives them.
+
+    Both grow with k, and orders of generators may change with it: papers that do not say their k cannot be compared.
+    """
+    return {k: precision_recall(generated, real, k) for k in ks}
 
 
 def density_coverage(generated: np.ndarray, real: np.ndarray, k: int = NEIGHBOURS) -> tuple[float, float]:
