@@ -51,7 +51,11 @@ def damage(folder: Path) -> str | None:
 
 def find(kind: str, key: Mapping) -> Artefact | None:
     """Return the shipped or cached artefact of `key`, None = there is no sound one; damage is reported as a warning."""
-    name = entry_name(kind, key)
+    return find_entry(entry_name(kind, key))
+
+
+def find_entry(name: str) -> Artefact | None:
+    """Return the shipped or cached artefact of a name that `entry_name` gave, as `find` does."""
     for source, folder in (("shipped", SHIPPED / name), ("cache", cache_folder() / name)):
         if not folder.is_dir():
             continue

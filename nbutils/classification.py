@@ -16,7 +16,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
 from nbutils import weights
-from nbutils.artefacts import cached
+from nbutils.artefacts import cached, find_entry
 from nbutils.augmentation import AdaptiveBatches, Plain
 from nbutils.backbone import backbone_of, start_from_backbone
 from nbutils.files import atomic
@@ -89,28 +89,50 @@ def network_input(images: Tensor, config: ClassifierConfig) -> Tensor:
 def build_network(config: ClassifierConfig, num_classes: int, channels: int) -> nn.Module:
     """Return a new timm network with the config's initial weights; random ones come from torch's random state.
 
-    Its weights are laid out channels last, which a CPU convolves a third faster. Raises what weights.locate raises,
-    and ValueError if the prior is another network.
+    Its weights are laid out channels last, which a CPU convolves a third faster. Those that are not trained have no
+    gradient. Raises what weights.locate raises, ValueError if the prior is another network, and FileNotFoundError if
+    the initial classifier is not in the cache.
     """
     network = timm.create_model(
         config.network,
-        pretrained=config.initial_weights == "imagenet",
+        pretrained=config.initial_weights == "imagenet" and config.initial_classifier is None,
         num_classes=num_classes,
         in_chans=channels,
         **dict(config.options),
     )
-    if config.initial_weights == "prior":
+    if config.initial_classifier is not None:
+        start_from_classifier(network, config.initial_classifier)
+    elif config.initial_weights == "prior":
         start_from_backbone(network, backbone_of(config.network), channels)
+    if config.last_layer_only:
+        network.requires_grad_(False).get_classifier().requires_grad_(True)
     return network.to(memory_format=torch.channels_last)
 
 
+def start_from_classifier(network: nn.Module, name: str) -> None:
+    """Load the weights of a cached classifier, the last layer's too, into a network of the same kind and classes.
+
+    Raises FileNotFoundError if the artefact `name` is not in the cache.
+    """
+    found = find_entry(name)
+    if found is None:
+        raise FileNotFoundError(
+            f"The classifier {name!r} from which training is to start is not in the cache; train it again."
+        )
+    network.load_state_dict(load_file(found.path / WEIGHTS))
+
+
 def build_optimizer(network: nn.Module, config: ClassifierConfig) -> Optimizer:
-    """Return the config's optimiser of a network. Raises ValueError for one that is not among OPTIMIZERS."""
+    """Return the config's optimiser of what of a network is trained.
+
+    Raises ValueError for one that is not among OPTIMIZERS.
+    """
     choose("optimizer", config.optimizer, dict.fromkeys(OPTIMIZERS))
     shared = {"lr": config.learning_rate, "weight_decay": config.weight_decay, "fused": True}
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if config.optimizer == "sgd":
-        return SGD(network.parameters(), momentum=config.momentum, **shared)
-    return Adam(network.parameters(), **shared)
+        return SGD(trained, momentum=config.momentum, **shared)
+    return Adam(trained, **shared)
 
 
 def loss_function(config: ClassifierConfig, class_counts: np.ndarray) -> Callable[[Tensor, Tensor], Tensor]:
@@ -155,6 +177,7 @@ class Training(Method):
 
     def step(self, step: int, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         network, optimizer = self.modules["network"], self.optimizers["network"]
+        network.train(not self.config.last_layer_only)  # batch statistics are learned, too
         with autocast():
             loss = self.loss(network(network_input(self.change(images), self.config)).float(), targets)
         optimizer.zero_grad(set_to_none=True)
@@ -170,9 +193,8 @@ class Training(Method):
         """Score the epoch on validation, keep its weights if it is the best, stop when patience has run out."""
         network = self.modules["network"]
         probabilities = Classifier(network, self.config).probabilities(self.val)
-        network.train()
         score = self.selection(self.val.labels, probabilities)
-        if score > self.best_score:
+        if score > self.best_score or self.config.keep_last:
             self.best_score, self.best_epoch = score, epoch
             self.best_weights = {name: value.clone() for name, value in network.state_dict().items()}
         self.done = epoch - self.best_epoch >= self.config.patience
@@ -240,7 +262,8 @@ def fitted_classifier(
         checkpoint.unlink(missing_ok=True)
 
     folder = cached("classifier", classifier_key(policy, val, config, **training), build, rebuild=retrain).path
-    network = build_network(replace(config, initial_weights="scratch"), policy.pool.num_classes, policy.pool.channels)
+    empty = replace(config, initial_weights="scratch", initial_classifier=None)
+    network = build_network(empty, policy.pool.num_classes, policy.pool.channels)
     return load_classifier(folder, network.to(device()), config)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed, parallel_config
 
-from nbutils.artefacts import CACHE_VARIABLE, cache_folder, find
+from nbutils.artefacts import CACHE_VARIABLE, cache_folder, entry_name, find
 from nbutils.augmentation import Plain
 from nbutils.classification import Classifier, classifier_key, fitted_classifier
 from nbutils.datasets import Splits
@@ -72,6 +72,13 @@ class TrainedArms:
         """Return the classifier of a job."""
         return fitted_classifier(*self._arguments(job), **self._options(job), description=job.method)
 
+    def artefact(self, job: Job) -> str:
+        """Return the name of the artefact that holds the classifier of a job."""
+        return entry_name("classifier", self._key(job))
+
+    def _key(self, job: Job) -> dict:
+        return classifier_key(*self._arguments(job), **self._options(job))
+
     def _audit(self, audit: LeakAudit) -> None:
         """Check and record what the arms of all generator seeds train on, and that validation alone stops them."""
         audit.check("early stopping", self.splits.val, allowed=("val",))
@@ -90,7 +97,7 @@ class TrainedArms:
         return {"seed": job.seed, "epoch_images": len(self.splits.train), "max_steps": self.max_steps}
 
     def _is_at_hand(self, job: Job) -> bool:
-        return find("classifier", classifier_key(*self._arguments(job), **self._options(job))) is not None
+        return find("classifier", self._key(job)) is not None
 
     def _train(self, missing: Sequence[Job], retrain: bool) -> None:
         """Train classifiers into the cache."""

@@ -11,13 +11,14 @@ from conftest import make_blobs
 from torch.nn.functional import cross_entropy
 
 from nbutils import classification, training, weights
+from nbutils.artefacts import entry_name
 from nbutils.augmentation import Plain, append
 from nbutils.backbone import start_from_backbone
 from nbutils.classification import build_network, train_classifier
 from nbutils.datasets import Splits
 from nbutils.images import to_float
 from nbutils.imbalance import class_balanced_weights, focal_loss
-from nbutils.protocols import CLASSIFIERS, ClassifierConfig, config_at
+from nbutils.protocols import CLASSIFIERS, ClassifierConfig, config_at, tuning_config
 from nbutils.scales import SCALES
 
 CONFIG = ClassifierConfig(network="test_resnet", num_epochs=4, batch_size=16, learning_rate=3e-3, patience=4)
@@ -282,3 +283,59 @@ def test_pretrained_networks_get_images_normalised_as_they_were_trained():
     torch.testing.assert_close(
         grey.flatten(), torch.tensor([-1.0, 1.0]) * 0.449 / 0.226 + torch.tensor([0, 0.102 / 0.226])
     )
+
+
+def cached_classifier(splits, config=CONFIG):
+    """Return a classifier that is in the cache, and the name of its artefact."""
+    arguments, training_options = (Plain(splits.train), splits.val, config), {"seed": 0, "epoch_images": 60}
+    classifier = classification.fitted_classifier(*arguments, **training_options, description="extractor")
+    return classifier, entry_name("classifier", classification.classifier_key(*arguments, **training_options))
+
+
+def test_the_last_layer_alone_is_trained_from_a_cached_classifier(splits):
+    extractor, name = cached_classifier(splits, replace(CONFIG, num_epochs=1))
+    config = replace(CONFIG, num_epochs=2, weight_decay=0.1, initial_classifier=name, last_layer_only=True)
+    before = {key: value.clone() for key, value in extractor.network.state_dict().items()}
+    start = build_network(config, 2, 1).state_dict()
+    assert all(torch.equal(start[key], value) for key, value in before.items())
+    after = fit(splits, config).network.state_dict()
+    changed = {key for key, value in before.items() if not torch.equal(after[key], value)}
+    assert changed == {"fc.weight", "fc.bias"}  # not the batch statistics either
+
+
+def test_a_tuned_classifier_comes_from_the_cache_without_the_one_it_started_from(splits, monkeypatch):
+    _, name = cached_classifier(splits, replace(CONFIG, num_epochs=1))
+    config = replace(CONFIG, num_epochs=1, initial_classifier=name, last_layer_only=True)
+    first, _ = cached_classifier(splits, config)
+    monkeypatch.setattr(classification, "start_from_classifier", None)
+    again, _ = cached_classifier(splits, config)
+    np.testing.assert_array_equal(first.probabilities(splits.test), again.probabilities(splits.test))
+
+
+def test_an_initial_classifier_that_is_not_there_is_named():
+    with pytest.raises(FileNotFoundError, match="'classifier-0' from which training is to start is not in the cache"):
+        build_network(replace(CONFIG, initial_classifier="classifier-0"), 2, 1)
+
+
+def test_the_last_epoch_is_kept_where_the_config_says_so_and_nothing_stops_it(splits, monkeypatch):
+    given = iter([0.9, 0.3, 0.2, 0.1])
+    monkeypatch.setitem(classification.SELECTIONS, "macro_f1", lambda *_: next(given))
+    last = {}
+
+    def remember(self, epoch, original=classification.Training._select):
+        score = original(self, epoch)
+        last.update({k: v.clone() for k, v in self.modules["network"].state_dict().items()})
+        return score
+
+    monkeypatch.setattr(classification.Training, "_select", remember)
+    kept = fit(splits, replace(CONFIG, patience=1, keep_last=True)).network.state_dict()
+    assert next(given, None) is None  # all four epochs
+    assert all(torch.equal(kept[name], value) for name, value in last.items())
+
+
+@pytest.mark.parametrize(("scale", "epochs"), [("smoke", 2), ("demo", 20), ("paper", 20)])
+def test_tuning_has_the_papers_epochs_and_trains_the_last_layer_alone(scale, epochs):
+    config = config_at(scale, paper="beauty_or_beast")
+    tuned = tuning_config(replace(config, milestones=(1,)), scale)
+    expected = replace(config, num_epochs=epochs, patience=epochs, last_layer_only=True, keep_last=True)
+    assert tuned == expected

@@ -67,6 +67,14 @@ def test_only_what_is_missing_is_trained(splits, threads, monkeypatch):
     assert trained[2:] == ["real (seed 0)", "real (seed 1)"]
 
 
+def test_the_artefact_of_a_job_holds_its_classifier(splits, threads):
+    threads(1)
+    trained = TrainedArms([{"real": Plain(splits.train)}], splits, CONFIG, LeakAudit(splits), seeds=[0, 1], max_steps=2)
+    names = [trained.artefact(job) for job in trained.jobs]
+    assert len(set(names)) == 2
+    assert all((cache_folder() / name).is_dir() for name in names)
+
+
 @pytest.mark.parametrize("leaking", [lambda s: Plain(s.test), lambda s: GenMix(s.train, real=s.test)])
 def test_an_arm_with_test_images_is_refused_on_each_side_and_whatever_its_generator_seed(splits, leaking):
     arms = [{"leak": Plain(splits.train)}, {"leak": leaking(splits)}]
