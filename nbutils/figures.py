@@ -37,6 +37,12 @@ AXES = {
     "fd_train": ("Fréchet distance to train ↓", 1),
     "fd_test": ("Fréchet distance to test ↓", 1),
     "kd_test": ("kernel distance to test ↓", 1),
+    "fd_inception_timm_native": ("Fréchet distance ↓ (timm Inception, native size)", 1),
+    "precision": ("precision ↑ (%)", 100),
+    "fir": ("called fake ↓ (%)", 100),
+    "mean_image_kb": ("mean image ↓ (kB)", 1),
+    "augmentation": ("gained by augmentation ↑ (points)", 100),
+    "extraction": ("gained by extracted features ↑ (points)", 100),
 }
 """What the axis of a metric says, and the factor of its unit."""
 
@@ -167,6 +173,37 @@ def lines(table: pd.DataFrame, x: str, y: str, group: str, ax: Axes, x_scale: st
     ax.set(xlabel=x.replace("_", " "), ylabel=AXES[y][0] if y in AXES else y.replace("_", " "))
     ax.legend(title=None)
     return ax
+
+
+def quality_against_utility(table: pd.DataFrame, quality: str, utility: str, ax: Axes) -> Axes:
+    """Draw every source of a table (column `source`) at its quality and utility, keys of AXES, with its name.
+
+    A line marks no gain; bars are drawn where the table has the columns <utility>_low and <utility>_high.
+    """
+    (x_label, x_factor), (y_label, y_factor) = AXES[quality], AXES[utility]
+    x, y = x_factor * table[quality], y_factor * table[utility]
+    bars = None
+    if {f"{utility}_low", f"{utility}_high"} <= set(table):
+        bars = [y - y_factor * table[f"{utility}_low"], y_factor * table[f"{utility}_high"] - y]
+    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    ax.errorbar(x, y, bars, fmt="o", markersize=4, elinewidth=0.8, color="tab:blue")
+    for place, name in zip(zip(x, y, strict=True), table["source"], strict=True):
+        ax.annotate(name, place, xytext=(3, 3), textcoords="offset points", fontsize=6)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    return ax
+
+
+def mean_image_rows(means: Mapping[str, Mapping[str, np.ndarray]], sizes: pd.DataFrame) -> Figure:
+    """Draw mean images, a row for each class, a column for each source, each below its lossless size.
+
+    means: as mean_images.mean_images, sizes: as mean_images.mean_image_sizes. As Fig. 2 of the utility paper.
+    """
+    kilobytes = sizes.set_index(["class", "source"])["mean_image_kb"]
+    rows = {
+        name: {f"{source}\n{kilobytes[name, source]:.1f} kB": mean for source, mean in of.items()}
+        for name, of in means.items()
+    }
+    return image_rows(rows)
 
 
 def training_curve(curve: pd.DataFrame, ax: Axes, columns: Sequence[str] | None = None) -> Axes:

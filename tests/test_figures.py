@@ -14,11 +14,15 @@ from nbutils.figures import (
     embedding_panels,
     image_rows,
     lines,
+    mean_image_rows,
+    quality_against_utility,
     score_bars,
     snapshots,
     tile,
     training_curve,
 )
+from nbutils.mean_images import POOLED, mean_image_sizes, mean_images
+from nbutils.metrics.mean_image import Encoding
 from nbutils.placement import PointCloud
 
 
@@ -127,3 +131,29 @@ def test_lines_show_the_mean_at_each_size():
     ax = lines(table, "n", "fd", "start", plt.subplots()[1])
     assert ax.lines[0].get_ydata().tolist() == [2, 5]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["100", "1000"]
+
+
+def test_utility_is_drawn_over_quality_in_their_units_with_names_and_intervals():
+    table = pd.DataFrame(
+        {"source": ["a", "b"], "fd_shipped": [3.0, 5.0], "augmentation": [0.02, -0.01],
+         "augmentation_low": [0.01, -0.03], "augmentation_high": [0.04, 0.0]}
+    )  # fmt: skip
+    ax = quality_against_utility(table, "fd_shipped", "augmentation", plt.subplots()[1])
+    points = ax.containers[0]
+    np.testing.assert_allclose(points.lines[0].get_xydata(), [[3, 2], [5, -1]])
+    np.testing.assert_allclose(np.array(points.lines[2][0].get_segments())[:, :, 1], [[1, 4], [-3, 0]])
+    assert [text.get_text() for text in ax.texts] == ["a", "b"]
+    assert ax.get_xlabel() == "Fréchet distance ↓ (shipped features)"
+    assert ax.get_ylabel() == "gained by augmentation ↑ (points)"
+    bare = quality_against_utility(table[["source", "fd_shipped", "augmentation"]], "fd_shipped", "augmentation", ax)
+    assert bare.containers[-1].lines[2] == ()
+
+
+def test_mean_images_stand_below_their_sizes():
+    sources = {"real": make_blobs(12, 0), "a": make_blobs(12, 1)}
+    means, sizes = mean_images(sources), mean_image_sizes(sources, Encoding(image_size=16))
+    fig = mean_image_rows(means, sizes)
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles[0] == f"real\n{sizes['mean_image_kb'].iloc[0]:.1f} kB"
+    assert [ax.texts[0].get_text() for ax in fig.axes[::2]] == ["bright", "dark", POOLED]
+    assert (np.asarray(fig.axes[3].images[0].get_array()) == means["dark"]["a"][0]).all()
