@@ -29,7 +29,7 @@ def efficiency(trained: Mapping[str, Generator], timed_images: int = TIMED_IMAGE
     """Return what drawing takes, one row per generator; every generator is loaded into a fresh process.
 
     Columns: source; peak_memory_mb, the most that weights and drawing MEMORY_IMAGES images took (on a GPU its memory as
-    torch allocates it; else the process's resident memory above that before the weights were loaded, good to some 10
+    torch allocates it; else the process's resident memory above that before the weights were loaded, good to some 20
     MB, and NaN where the system is not Linux); seconds_per_1000, from timed_images drawn after these; timed_images;
     device; threads. Classes take turns. Nothing else should run beside it: the numbers are of this machine, as it was.
 

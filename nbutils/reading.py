@@ -55,19 +55,21 @@ def reading_test(sources: Mapping[str, ImageSet], per_class: int, seed: int) -> 
     sources: in the paper real, traditionally augmented, and those of three generators; classes that no source has are
     left out. Raises ValueError if a source has too few images of a class that another one has.
     """
-    chosen = {source: _chosen(images, per_class, derive_seed(seed, "reading", source), sources)
-              for source, images in sources.items()}  # fmt: skip
+    present = np.flatnonzero(sum(images.class_counts() for images in sources.values()))
+    chosen = {
+        source: _chosen(images, present, per_class, derive_seed(seed, "reading", source))
+        for source, images in sources.items()
+    }
     shown = concatenate([sources[source].subset(rows) for source, rows in chosen.items()], "reading test")
     names = np.repeat(list(chosen), [len(rows) for rows in chosen.values()])
     order = np.random.default_rng(derive_seed(seed, "reading", "order")).permutation(len(shown))
     return ReadingTest(shown.subset(order), names[order], np.concatenate(list(chosen.values()))[order])
 
 
-def _chosen(images: ImageSet, per_class: int, seed: int, sources: Mapping[str, ImageSet]) -> np.ndarray:
-    """Return the places, (M,) int64, of images drawn from one source."""
-    present = np.flatnonzero(sum(other.class_counts() for other in sources.values()))
+def _chosen(images: ImageSet, labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Return the places, (M,) int64, of images drawn from one source, so many of each of the labels."""
     order, rows = np.random.default_rng(seed).permutation(len(images)), []
-    for label in present:
+    for label in labels:
         own = order[images.labels[order] == label][:per_class]
         if len(own) < per_class:
             raise ValueError(

@@ -154,12 +154,12 @@ def correlation_claims(qualities: Sequence[str]) -> list[Claim]:
     ]
 
 
-def utility_questions(generators: Sequence[str] = BEAUTY_GENERATORS) -> list[Claim]:
+def utility_questions(generators: Sequence[str] = BEAUTY_GENERATORS, initial_weights: str = "prior") -> list[Claim]:
     """Return what Xing et al. leave open: against traditional augmentation, and against features of neither kind.
 
-    "scratch": frozen random features; "prior": those of the classifier's initial weights.
+    "scratch": frozen random features. initial_weights: of the classifier, whose frozen features are another reference.
     """
-    references = {"scratch": "random features", "prior": "those of the initial weights"}
+    references = {"scratch": "random features", initial_weights: "those of the initial weights"}
     beaten = [
         Claim(None, f"Does {name} beat traditional augmentation?", name, (TRADITIONAL,), "augmentation")
         for name in generators
