@@ -99,7 +99,7 @@ def automatic_reading(
     """
     for source in (real, *untold):
         choose("source", source, sources)
-    told = {source: _unread(images, source, test) for source, images in sources.items() if source not in untold}
+    told = {source: _unread(images, test) for source, images in sources.items() if source not in untold}
     counts = {"real": len(told[real]), "fake": sum(len(images) for source, images in told.items() if source != real)}
     if not all(counts.values()):
         raise ValueError(
@@ -113,12 +113,11 @@ def automatic_reading(
     return test.answered(answers, f"automatic reader (logistic regression on {extractor} features)")
 
 
-def _unread(images: ImageSet, source: str, test: ReadingTest) -> ImageSet:
-    """Return the images of a source that are not in a test, nor of the patients that are."""
-    read = np.isin(np.arange(len(images)), test.indices[test.sources == source])
+def _unread(images: ImageSet, test: ReadingTest) -> ImageSet:
+    """Return the images of a source that are not in a test, nor copies of those, nor of the patients that are."""
     groups = np.setdiff1d(test.images.groups, [SYNTHETIC])
     copies = np.isin(images.hashes(), test.images.hashes())
-    return images.subset(~(read | copies | np.isin(images.groups, groups)))
+    return images.subset(~(copies | np.isin(images.groups, groups)))
 
 
 def fake_identification(answers: pd.DataFrame, real: str) -> pd.DataFrame:
