@@ -16,10 +16,11 @@ from nbutils.datasets.audit import HELD_OUT, LeakAudit
 from nbutils.metrics.classification import scores
 from nbutils.progress import PROGRESS_FILE, progress
 from nbutils.protocols import ClassifierConfig
+from nbutils.scales import choose
 from nbutils.training import device
 
 Arms = Sequence[Mapping[str, Plain]]
-"""One mapping, method -> policy, for each generator seed."""
+"""One mapping, method -> policy, for each generator seed, or for each classifier seed where policies differ by it."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,17 @@ class Job:
     generator_seed: int
 
 
-def jobs(arms: Arms, seeds: Sequence[int]) -> list[Job]:
-    """Return the classifiers of a comparison; classifier seed number i takes arms[i % len(arms)]."""
-    return [Job(method, seed, i % len(arms)) for i, seed in enumerate(seeds) for method in arms[i % len(arms)]]
+def jobs(arms: Arms, seeds: Sequence[int], generator_seeds: Sequence[int]) -> list[Job]:
+    """Return the classifiers of a comparison; classifier seed number i takes arms[i % len(arms)].
+
+    generator_seeds: the one behind each mapping of arms.
+    """
+    places = [i % len(arms) for i in range(len(seeds))]
+    return [
+        Job(method, seed, generator_seeds[place])
+        for seed, place in zip(seeds, places, strict=True)
+        for method in arms[place]
+    ]
 
 
 class TrainedArms:
@@ -43,9 +52,13 @@ class TrainedArms:
     threads, with one thread each (small networks gain nothing from a second one, and the numbers do not depend on
     how many there are); on a GPU one after the other.
 
-    arms: one mapping for each generator seed. splits: training (its size is the length of an epoch) and validation
-    images. audit: is asked before anything is trained. seeds: of the classifiers. max_steps: cut every training,
-    None = do not. retrain: train even what is in the cache.
+    arms: see `jobs`. splits: training (its size is the length of an epoch) and validation images. config: of the
+    classifiers. audit: is asked before anything is trained. seeds: of the classifiers. generator_seeds: the one behind
+    each mapping of arms, None = its number. configs: of those methods that have another one. max_steps: cut every
+    training, None = do not. retrain: train even what is in the cache. leaking_selection: True = the *test* images
+    choose the epoch that is kept, as in the published code of IOIS; it leaks, and the audit records it as that.
+
+    Raises ValueError for a config of a method that is no arm.
     """
 
     def __init__(
@@ -56,17 +69,25 @@ class TrainedArms:
         audit: LeakAudit,
         *,
         seeds: Sequence[int],
+        generator_seeds: Sequence[int] | None = None,
+        configs: Mapping[str, ClassifierConfig] | None = None,
         max_steps: int | None = None,
         retrain: bool = False,
+        leaking_selection: bool = False,
     ):
-        self.arms, self.splits, self.config = arms, splits, config
-        self.jobs, self.max_steps = jobs(arms, seeds), max_steps
-        self._audit(audit)
+        self.arms, self.splits, self.config, self.configs = arms, splits, config, configs or {}
+        self.generator_seeds = range(len(arms)) if generator_seeds is None else generator_seeds
+        self.jobs, self.max_steps = jobs(arms, seeds, self.generator_seeds), max_steps
+        self.selection = splits.test if leaking_selection else splits.val
+        self._arms_of = {seed: arms[i % len(arms)] for i, seed in enumerate(seeds)}
+        for method in self.configs:
+            choose("method", method, {name: None for policies in arms for name in policies})
+        self._audit(audit, leaking_selection)
         self._train([job for job in self.jobs if retrain or not self._is_at_hand(job)], retrain)
 
     def policy(self, job: Job) -> Plain:
         """Return what the classifier of a job trains on."""
-        return self.arms[job.generator_seed][job.method]
+        return self._arms_of[job.seed][job.method]
 
     def classifier(self, job: Job) -> Classifier:
         """Return the classifier of a job."""
@@ -79,19 +100,30 @@ class TrainedArms:
     def _key(self, job: Job) -> dict:
         return classifier_key(*self._arguments(job), **self._options(job))
 
-    def _audit(self, audit: LeakAudit) -> None:
-        """Check and record what the arms of all generator seeds train on, and that validation alone stops them."""
-        audit.check("early stopping", self.splits.val, allowed=("val",))
-        for generator_seed, policies in enumerate(self.arms):
-            for method, policy in policies.items():
-                for source, images in policy.sources().items():
-                    audit.check(f"classifier {method} (generator seed {generator_seed}, {source})", images)
-                for use, images in policy.held_out().items():
-                    user = f"classifier {method} (generator seed {generator_seed}, leaking {use})"
-                    audit.check(user, images, allowed=HELD_OUT)
+    def results(self) -> pd.DataFrame:
+        """Test each classifier once, and return one row per method and seed; columns as in `compare`."""
+        train, test, rows = self.splits.train, self.splits.test, []
+        rarest = train.class_names[int(train.class_counts().argmin())]
+        for job in self.jobs:
+            found = scores(test.labels, self.classifier(job).probabilities(test), test.class_names)
+            rows.append({**vars(job), **found, "rarest_sensitivity": found[f"sensitivity:{rarest}"]})
+        return pd.DataFrame(rows)
+
+    def _audit(self, audit: LeakAudit, leaking_selection: bool) -> None:
+        """Check and record what all arms train on, and that validation alone stops them, unless it is to leak."""
+        user, split = ("leaking selection", "test") if leaking_selection else ("early stopping", "val")
+        audit.check(user, self.selection, allowed=(split,))
+        behind = zip(self.generator_seeds, self.arms, strict=True)
+        every = {(seed, method, id(policy)): policy for seed, policies in behind for method, policy in policies.items()}
+        for (generator_seed, method, _), policy in every.items():
+            for source, images in policy.sources().items():
+                audit.check(f"classifier {method} (generator seed {generator_seed}, {source})", images)
+            for use, images in policy.held_out().items():
+                user = f"classifier {method} (generator seed {generator_seed}, leaking {use})"
+                audit.check(user, images, allowed=HELD_OUT)
 
     def _arguments(self, job: Job) -> tuple:
-        return self.policy(job), self.splits.val, self.config
+        return self.policy(job), self.selection, self.configs.get(job.method, self.config)
 
     def _options(self, job: Job) -> dict:
         return {"seed": job.seed, "epoch_images": len(self.splits.train), "max_steps": self.max_steps}
@@ -134,12 +166,4 @@ def compare(arms: Arms, splits: Splits, config: ClassifierConfig, audit: LeakAud
     metrics.classification as fractions 0..1, and `rarest_sensitivity`, the sensitivity of the class with the fewest
     training images.
     """
-    trained = TrainedArms(arms, splits, config, audit, **training)
-    rarest = splits.train.class_names[int(splits.train.class_counts().argmin())]
-    rows = []
-    for job in trained.jobs:
-        probabilities = trained.classifier(job).probabilities(splits.test)
-        found = scores(splits.test.labels, probabilities, splits.test.class_names)
-        found["rarest_sensitivity"] = found[f"sensitivity:{rarest}"]
-        rows.append({**vars(job), **found})
-    return pd.DataFrame(rows)
+    return TrainedArms(arms, splits, config, audit, **training).results()

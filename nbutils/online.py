@@ -201,6 +201,12 @@ def synthetic_count(pool: ImageSet, num_images: int | None) -> int:
     return len(pool) // REAL_FOR_EACH if num_images is None else num_images
 
 
+def equal_labels(pool: ImageSet, num_images: int | None = None) -> np.ndarray:
+    """Return labels, (K,) int64 ascending, of all classes alike; num_images: K, see synthetic_count."""
+    counts = accuracy_adaptive_counts(np.zeros(pool.num_classes), synthetic_count(pool, num_images))
+    return np.repeat(np.arange(pool.num_classes), counts)
+
+
 def offline_synthesis(
     pool: ImageSet,
     diffusion: Diffusion,
@@ -215,8 +221,7 @@ def offline_synthesis(
     classifier: guides them, and is not trained further; the paper has a pre-trained one, its code one that was trained
     on noisy images besides. seed: of the images. num_images: as in OnlineSynthesis.
     """
-    counts = accuracy_adaptive_counts(np.zeros(pool.num_classes), synthetic_count(pool, num_images))
-    labels = np.repeat(np.arange(pool.num_classes), counts)
+    labels = equal_labels(pool, num_images)
     drawn = guided_samples(diffusion, classifier, labels, pool.class_names, seed, guidance)
     images = resize(drawn.images, pool.image_size)
     return Plain(append(pool, synthetic_set(images, labels, pool.class_names, name=drawn.name)))

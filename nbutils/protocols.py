@@ -236,8 +236,9 @@ CLASSIFIERS = {
 GENERATORS = {
     "genmix": ("dcgan", "stylegan", "stylegan2-ada", "textual-inversion", "diffusion"),
     "mage_adapter": ("fastgan", "stylegan2-ada", "ldm-lora", "mage", "mage-adapter", "mage-adapter-vq"),
+    "iois": ("cell-gan", "stylegan2-ada"),
 }
-"""Paper -> the generators that its tables compare."""
+"""Paper -> the generators that its tables compare; that of IOIS itself, which a classifier guides, is rebalancing's."""
 
 SHOWPIECE = {
     "genmix": "phantom:liver",

@@ -9,6 +9,7 @@ from nbutils.generators.diffusion import RANDOM
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.images import ImageSet
 from nbutils.protocols import GENERATORS
+from nbutils.rebalancing import DIFFUSION
 from nbutils.scales import RUN_SCALES
 from nbutils.traditional import NUM_CASES, few_cases
 
@@ -58,6 +59,12 @@ def _genmix(dataset: str, seed: int) -> Trainings:
     return wanted
 
 
+def _iois(dataset: str, seed: int) -> Trainings:
+    """Return the diffusion that classifiers guide (notebooks 20, 21), and the GANs beside it."""
+    train = datasets.load(dataset, image_size=RUN_SCALES[SCALE].image_size).train
+    return {name: (generators.create(name, SCALE, seed), train) for name in (DIFFUSION, *GENERATORS["iois"])}
+
+
 def _prostate(dataset: str, seed: int) -> Trainings:
     """Return the embeddings of notebooks 40 to 43: of all cases, of those of Table 4, and of Tables 1 to 3."""
     train, (slices, counts) = _large(dataset), tuning.concepts(tuning.healthy_slices(_large(dataset)))
@@ -78,6 +85,7 @@ def _nothing(dataset: str, seed: int) -> Trainings:
 
 _TRAININGS: Mapping[str, Callable[[str, int], Trainings]] = {
     "liver": _genmix,
+    "dermoscopy": _iois,
     "prostate": _prostate,
     "chest": _all_cases,
     "histology": _all_cases,

@@ -1,13 +1,16 @@
 """nbutils.comparison: arms x seeds, beside each other, from the cache, audited."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from conftest import make_blobs
 
 from nbutils import comparison
-from nbutils.artefacts import cache_folder
+from nbutils.artefacts import cache_folder, find
 from nbutils.augmentation import GenMix, Plain, table_arms
+from nbutils.classification import classifier_key
 from nbutils.comparison import TrainedArms, compare
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit, LeakError
@@ -81,3 +84,49 @@ def test_an_arm_with_test_images_is_refused_on_each_side_and_whatever_its_genera
     with pytest.raises(LeakError, match=r"classifier leak \(generator seed 1, (pool|real)\)"):
         compare(arms, splits, CONFIG, LeakAudit(splits), seeds=[0])
     assert not cache_folder().exists()
+
+
+def test_a_method_may_have_settings_of_its_own(splits, threads):
+    threads(1)
+    arms, focal = [{"real": Plain(splits.train), "focal": Plain(splits.train)}], replace(CONFIG, loss="focal")
+    options = {"seeds": [0], "max_steps": 2}
+    trained = TrainedArms(arms, splits, CONFIG, LeakAudit(splits), configs={"focal": focal}, **options)
+    assert [trained.classifier(job).config for job in trained.jobs] == [CONFIG, focal]
+    first, second = (trained.classifier(job).network.state_dict() for job in trained.jobs)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    key = classifier_key(arms[0]["real"], splits.val, CONFIG, seed=0, epoch_images=60, max_steps=2)
+    assert find("classifier", key).source == "cache"  # the name of one whose method has none
+    with pytest.raises(ValueError, match=r"Unknown method 'fokal'; allowed: 'real', 'focal'\. Did you mean 'focal'"):
+        TrainedArms(arms, splits, CONFIG, LeakAudit(splits), configs={"fokal": focal}, **options)
+
+
+def test_policies_may_differ_by_classifier_seed_and_rows_tell_the_generator_seed_behind(splits, threads):
+    threads(1)
+    arms = [{"g": Plain(make_blobs(20, 10 + seed))} for seed in range(3)]
+    options = {"seeds": [4, 5, 6], "generator_seeds": [0, 1, 0], "max_steps": 1}
+    audit = LeakAudit(splits)
+    trained = TrainedArms(arms, splits, CONFIG, audit, **options)
+    assert [trained.policy(job).pool.name for job in trained.jobs] == ["blobs10", "blobs11", "blobs12"]
+    assert trained.results()[["seed", "generator_seed"]].to_numpy().tolist() == [[4, 0], [5, 1], [6, 0]]
+    seen = [(row["user"], row["name"]) for row in audit.seen[1:]]
+    assert seen == [(f"classifier g (generator seed {g}, pool)", f"blobs1{i}") for i, g in enumerate((0, 1, 0))]
+
+
+def test_an_arm_that_several_seeds_share_is_audited_once(splits, threads):
+    threads(1)
+    audit, shared = LeakAudit(splits), Plain(splits.train)
+    options = {"seeds": [0, 1], "generator_seeds": [0, 0], "max_steps": 1}
+    TrainedArms([{"real": shared}, {"real": shared}], splits, CONFIG, audit, **options)
+    assert len(audit.seen) == 2
+
+
+def test_a_leaking_selection_takes_the_test_images_and_says_so(splits, threads):
+    threads(1)
+    audit, arms = LeakAudit(splits), [{"real": Plain(splits.train)}]
+    trained = TrainedArms(arms, splits, CONFIG, audit, seeds=[0], max_steps=2, leaking_selection=True)
+    assert audit.seen[0]["user"] == "leaking selection"
+    assert (audit.seen[0]["fingerprint"], audit.seen[0]["allowed"]) == (splits.test.fingerprint(), ["test"])
+    options = {"seed": 0, "epoch_images": 60, "max_steps": 2}
+    assert find("classifier", classifier_key(arms[0]["real"], splits.test, CONFIG, **options)) is not None
+    assert find("classifier", classifier_key(arms[0]["real"], splits.val, CONFIG, **options)) is None
+    assert trained.selection is splits.test

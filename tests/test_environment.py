@@ -26,9 +26,9 @@ LAYERS = (
     "scales", "seeds", "files", "dataset_names", "progress", "images", "artefacts", "montage", "phantoms", "corpus",
     "datasets", "weights", "models", "training", "backbone", "perceptual", "protocols", "pipelines", "generators",
     "priors", "augmentation", "traditional", "imbalance", "metrics", "classification", "guidance", "online",
-    "comparison", "oracle", "features", "fidelity", "mean_images", "efficiency", "embedding", "placement", "verdicts",
-    "papers", "claims", "tuning", "composition", "ablation", "figures", "widgets", "results", "parameters", "runs",
-    "runner", "shipping", "paper_build", "__main__",
+    "comparison", "rebalancing", "oracle", "features", "fidelity", "mean_images", "reading", "efficiency", "embedding",
+    "placement", "verdicts", "utility", "aspects", "papers", "claims", "tuning", "composition", "ablation", "figures",
+    "online_figures", "widgets", "results", "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip
 
 

@@ -12,7 +12,16 @@ from nbutils.claims.beauty_or_beast import (
     utility_questions,
 )
 from nbutils.claims.genmix import genmix_claims, genmix_feature_claims, genmix_feature_questions, genmix_questions
-from nbutils.claims.iois import IOIS_DATA, IOIS_METHODS, IOIS_METRICS, iois_claims, iois_questions
+from nbutils.claims.iois import (
+    IOIS_COPIES,
+    IOIS_DATA,
+    IOIS_METHODS,
+    IOIS_METRICS,
+    iois_claims,
+    iois_copy_questions,
+    iois_data,
+    iois_questions,
+)
 from nbutils.claims.mage_adapter import (
     ANY_DATA,
     PRINTED_DATA,
@@ -33,6 +42,7 @@ __all__ = [
     "ANY_DATA",
     "BEAUTY_DATA",
     "BEAUTY_GENERATORS",
+    "IOIS_COPIES",
     "IOIS_DATA",
     "IOIS_METHODS",
     "IOIS_METRICS",
@@ -45,6 +55,8 @@ __all__ = [
     "inpainting_claims",
     "interpolation_claims",
     "iois_claims",
+    "iois_copy_questions",
+    "iois_data",
     "iois_questions",
     "mage_classification_claims",
     "mage_generation_claims",

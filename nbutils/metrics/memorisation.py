@@ -4,9 +4,18 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 
+def nearest(synthetic: np.ndarray, real: np.ndarray, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `count` nearest real points (M, D) of each synthetic one (N, D), the nearest first.
+
+    Euclidean distances (N, count) float, and the rows of these points in `real`, (N, count) int64. Raises ValueError
+    if there are fewer than `count`.
+    """
+    return NearestNeighbors(n_neighbors=count).fit(real).kneighbors(synthetic)
+
+
 def nearest_distances(synthetic: np.ndarray, real: np.ndarray) -> np.ndarray:
     """Return the Euclidean distance of each synthetic point (N, D) to the nearest real one (M, D), (N,) float."""
-    return NearestNeighbors(n_neighbors=1).fit(real).kneighbors(synthetic)[0][:, 0]
+    return nearest(synthetic, real)[0][:, 0]
 
 
 SUBSETS = 20
