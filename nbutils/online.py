@@ -21,6 +21,12 @@ SAMPLINGS = ("equal", "accuracy-adaptive")
 REAL_FOR_EACH = 4
 """Real training images for each synthetic one, where nobody says how many: 2000 for 8015 in the published code."""
 
+REFRESH = {"smoke": 1, "demo": 5, "gpu": 1, "paper": 1}
+"""Scale -> epochs after which synthetic images are drawn anew.
+
+At demo scale synthesis then takes at most three times as long as training, where each epoch would take five times.
+"""
+
 
 @dataclass(frozen=True)
 class OnlineSynthesis(Plain):

@@ -11,9 +11,8 @@ from nbutils.classification import Classifier
 from nbutils.comparison import Arms, TrainedArms, compare
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit
-from nbutils.generators.diffusion import Diffusion
-from nbutils.guidance import Guidance, guided_samples
-from nbutils.images import ImageSet
+from nbutils.guidance import guided_samples
+from nbutils.images import ImageSet, resize
 from nbutils.imbalance import ProgressiveSampling, SquareRootSampling
 from nbutils.online import OnlineSynthesis, equal_labels, offline_synthesis
 from nbutils.protocols import ClassifierConfig
@@ -25,12 +24,7 @@ REAL, OIS, OURS = "real", "ois", "ois+aas"
 
 
 def table_arms(
-    real: ImageSet,
-    config: ClassifierConfig,
-    synthetic: Mapping[str, ImageSet],
-    diffusion: Diffusion,
-    guidance: Guidance,
-    num_images: int | None = None,
+    config: ClassifierConfig, synthetic: Mapping[str, ImageSet], online: OnlineSynthesis
 ) -> dict[str, Plain]:
     """Return the arms of IOIS, Table 1, by name, but for `offline`, which needs trained classifiers: see with_offline.
 
@@ -38,13 +32,13 @@ def table_arms(
     repeated`, as many copies as the other arms have synthetic images, of the same classes. What either reaches owes
     nothing to a generator.
 
-    real: training images. config: of the classifiers, without its loss, see `losses`. synthetic: the images of each
-    generator, K of them with online.equal_labels. diffusion, guidance, num_images: of OnlineSynthesis.
+    config: of the classifiers, whatever its loss, see `losses`. synthetic: the images of each generator, K of them with
+    online.equal_labels. online: OIS with AAS on the real training images.
     """
+    real = online.pool
     missing = np.repeat(np.arange(real.num_classes), real.class_counts().max() - real.class_counts())
-    copies = {"oversampling": missing, "real, repeated": equal_labels(real, num_images)}
+    copies = {"oversampling": missing, "real, repeated": equal_labels(real, online.num_images)}
     added = {name: repeated(real, labels, seed=0) for name, labels in copies.items()} | dict(synthetic)
-    online = OnlineSynthesis(real, diffusion, guidance, num_images=num_images)
     return {
         REAL: Plain(real),
         "focal": Plain(real),
@@ -101,24 +95,29 @@ def cost(traced: pd.DataFrame) -> pd.DataFrame:
     return found.assign(ratio=synthesis / training, share=synthesis / (synthesis + training))
 
 
-def cheaper(policy: OnlineSynthesis, num_epochs: int) -> dict[str, OnlineSynthesis]:
-    """Return variants of a policy that evaluate the diffusion less often, by a label.
+def with_evaluations(results: pd.DataFrame, traced: pd.DataFrame, offline: int) -> pd.DataFrame:
+    """Return results with a column network_evaluations, the evaluations of the diffusion that each training took.
 
-    Half and a fifth of its steps; new images in one epoch of several, five times in all, or in the first alone, when
-    the classifier has learned nothing.
+    traced: see `traces`. offline: those of the arm `offline`; other arms without a trace took none.
     """
-    steps = policy.guidance.num_steps
-    fewer = {max(1, steps // 2), max(1, steps // 5)} - {steps}
-    rarer = {max(2, num_epochs // 5), num_epochs} - {1}
+    spent = traced.groupby(["method", "seed"])["network_evaluations"].sum().reset_index()
+    joined = results.merge(spent, on=["method", "seed"], how="left")
+    untraced = joined["method"].map({"offline": offline}).fillna(0)
+    return joined.assign(network_evaluations=joined["network_evaluations"].fillna(untraced))
+
+
+def budgets(policy: OnlineSynthesis, num_epochs: int) -> dict[str, OnlineSynthesis]:
+    """Return variants of a policy that evaluate the diffusion more or less often, by a label.
+
+    Half and twice its steps; new images in each epoch, as in the paper, and in the first alone, when the classifier
+    has learned nothing yet.
+    """
+    guidance = policy.guidance
+    steps = {count: replace(guidance, num_steps=count) for count in (guidance.num_steps // 2, 2 * guidance.num_steps)}
+    epochs = {"every epoch": 1, "drawn once": num_epochs}
     return {
-        **{
-            f"{count} step{'s' * (count > 1)}": replace(policy, guidance=replace(policy.guidance, num_steps=count))
-            for count in sorted(fewer, reverse=True)
-        },
-        **{
-            "drawn once" if every == num_epochs else f"every {every} epochs": replace(policy, refresh=every)
-            for every in sorted(rarer)
-        },
+        **{f"{count} steps": replace(policy, guidance=other) for count, other in steps.items() if count},
+        **{label: replace(policy, refresh=n) for label, n in epochs.items() if n != policy.refresh},
     }
 
 
@@ -174,9 +173,12 @@ def early_and_late(
 
 
 def guided_by(classifiers: Mapping[str, Classifier], policy: OnlineSynthesis, labels, seed: int) -> dict[str, ImageSet]:
-    """Return the images that each classifier guides a policy's diffusion to, from the same noise; labels: (N,) int."""
-    names = policy.pool.class_names
-    return {
-        name: guided_samples(policy.diffusion, classifier, labels, names, seed, policy.guidance)
-        for name, classifier in classifiers.items()
-    }
+    """Return the images that each classifier guides a policy's diffusion to, from the same noise; labels: (N,) int.
+
+    They have the size of the policy's real images.
+    """
+    found, pool = {}, policy.pool
+    for name, classifier in classifiers.items():
+        drawn = guided_samples(policy.diffusion, classifier, labels, pool.class_names, seed, policy.guidance)
+        found[name] = replace(drawn, images=resize(drawn.images, pool.image_size))
+    return found

@@ -5,7 +5,7 @@ import pytest
 
 from nbutils.metrics.classification import auc, macro_f1, scores
 from nbutils.metrics.manifold import precision_recall
-from nbutils.metrics.memorisation import nearer_to_train, nearest_distances
+from nbutils.metrics.memorisation import nearer_to_train, nearest, nearest_distances
 from nbutils.metrics.variety import boundary_share, mean_shift, variety
 from nbutils.papers import reported_value
 
@@ -116,3 +116,12 @@ def test_the_nearest_is_the_nearest():
     points, real = gaussian(20, 1), gaussian(30, 2)
     by_hand = np.linalg.norm(points[:, None] - real[None], axis=2).min(1)
     np.testing.assert_allclose(nearest_distances(points, real), by_hand)
+
+
+def test_the_nearest_real_points_come_in_order_with_their_rows():
+    real = np.array([[0.0, 0.0], [3.0, 0.0], [10.0, 0.0]])
+    distances, rows = nearest(np.array([[4.0, 0.0], [-1.0, 0.0]]), real, count=2)
+    assert rows.tolist() == [[1, 0], [0, 1]]
+    assert distances.tolist() == [[1.0, 4.0], [1.0, 4.0]]
+    with pytest.raises(ValueError, match="n_neighbors"):
+        nearest(real, real, count=4)

@@ -10,6 +10,7 @@ from nbutils.claims import (
     ANY_DATA,
     BEAUTY_DATA,
     BEAUTY_GENERATORS,
+    IOIS_COPIES,
     IOIS_DATA,
     IOIS_METHODS,
     IOIS_METRICS,
@@ -17,6 +18,9 @@ from nbutils.claims import (
     correlation_claims,
     genmix_claims,
     iois_claims,
+    iois_class_claims,
+    iois_copy_questions,
+    iois_data,
     iois_questions,
     mage_classification_claims,
     mage_generation_claims,
@@ -312,6 +316,38 @@ def test_each_generator_of_beauty_or_beast_is_asked_against_what_the_paper_lacks
     asked = {(question.method, *question.others, question.metric) for question in utility_questions()}
     rivals = [("traditional", "augmentation"), ("scratch", "extraction"), ("prior", "extraction")]
     assert asked == {(generator, *rival) for generator in BEAUTY_GENERATORS for rival in rivals}
+def test_data_are_those_of_iois_by_name_or_by_the_phantom_drawn_after_them():
+    asked = ("phantom:dermoscopy", "phantom:retinopathy", "aptos:/data/x", "phantom:liver", "folder:/data/aptos")
+    assert [iois_data(name) for name in asked] == ["ham10000", "aptos", "aptos", None, None]
+
+
+def test_of_other_data_iois_claims_nothing_and_all_is_asked():
+    claims = [*iois_claims(None), *iois_questions(None), *iois_class_claims(None, ["a", "b"]), *iois_copy_questions()]
+    assert {claim.paper for claim in claims} == {None}
+    assert {claim.printed() for claim in claims} == {"our question"}
+    assert all(claim.text.endswith("?") for claim in claims)
+    assert len(iois_claims(None)) == len(iois_claims("ham10000"))
+    assert {claim.metric for claim in iois_class_claims(None, ["a", "b"])} == {"sensitivity:a", "sensitivity:b"}
+    for of in (iois_claims, iois_questions, lambda data: iois_class_claims(data, ["a"])):
+        with pytest.raises(ValueError, match=r"Unknown data of Li et al\. 'liver'; allowed: 'ham10000', 'aptos'"):
+            of("liver")
+
+
+def test_fig_2_of_iois_is_claimed_in_words_of_the_classes_of_ham10000():
+    names = phantoms.modality("dermoscopy").class_names
+    claims = iois_class_claims("ham10000", names)
+    assert {claim.metric.removeprefix("sensitivity:") for claim in claims} == set(names)
+    assert {claim.printed() for claim in claims} == {"in words only"}
+    focal = {claim.metric: claim.expects for claim in claims if claim.method == "focal"}
+    assert focal["sensitivity:mel"] == "less"
+    assert focal["sensitivity:df"] == "more"
+    assert {claim.paper for claim in iois_class_claims("aptos", ["0"])} == {None}
+
+
+def test_synthetic_images_are_asked_what_they_have_over_both_kinds_of_copies():
+    asked = {(claim.method, claim.others) for claim in iois_copy_questions()}
+    assert {("ois+aas", (rival,)) for rival in IOIS_COPIES} < asked
+    assert {(copies, ("real",)) for copies in IOIS_COPIES} < asked
 
 
 def test_distances_are_compared_by_their_ratio_and_shown_as_they_are():

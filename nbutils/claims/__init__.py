@@ -18,8 +18,10 @@ from nbutils.claims.iois import (
     IOIS_METHODS,
     IOIS_METRICS,
     iois_claims,
+    iois_class_claims,
     iois_copy_questions,
     iois_data,
+    iois_memorisation_question,
     iois_questions,
 )
 from nbutils.claims.mage_adapter import (
@@ -55,8 +57,10 @@ __all__ = [
     "inpainting_claims",
     "interpolation_claims",
     "iois_claims",
+    "iois_class_claims",
     "iois_copy_questions",
     "iois_data",
+    "iois_memorisation_question",
     "iois_questions",
     "mage_classification_claims",
     "mage_generation_claims",

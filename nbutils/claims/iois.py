@@ -1,5 +1,7 @@
 """What Li et al. (2024) claim of online image synthesis, and what their own table leaves open."""
 
+from collections.abc import Sequence
+
 from nbutils.papers import Claim
 from nbutils.scales import choose
 
@@ -94,6 +96,41 @@ def iois_copy_questions() -> list[Claim]:
     return [
         Claim(None, text, method, (other,), metric) for text, method, other in rows for metric in ("macro_f1", "mcc")
     ]
+
+
+_FOCAL_ON_HAM10000 = {"less": ("mel", "bkl", "bcc"), "more": ("akiec", "df")}
+"""What the text says of focal loss, by the names of HAM10000; its "DR", a class that is not there, must be DF."""
+
+
+def iois_class_claims(data: str | None, class_names: Sequence[str]) -> list[Claim]:
+    """Return the claims of Li et al. on Fig. 2, which they make in words: what changes in each class.
+
+    data: as for iois_claims; the figure is of ham10000, for other data the same is asked of each class.
+    class_names: of the data. Raises ValueError for another value.
+    """
+    if _known(data) != "ham10000":
+        text = "Does OIS with AAS gain on {}?"
+        return [Claim(None, text.format(name), "ois+aas", ("real",), f"sensitivity:{name}") for name in class_names]
+    ours = [
+        Claim("iois", f"OIS with AAS gains on {name}", "ois+aas", ("real",), f"sensitivity:{name}")
+        for name in class_names
+    ]
+    words = {"less": "loses", "more": "gains"}
+    focal = [
+        Claim("iois", f"Focal loss {words[expects]} on {name}", "focal", ("real",), f"sensitivity:{name}", expects)
+        for expects, names in _FOCAL_ON_HAM10000.items()
+        for name in names
+    ]
+    return [*ours, *focal]
+
+
+def iois_memorisation_question() -> Claim:
+    """Return what Fig. 3 leaves open: are synthetic images nearer to training images than to others?
+
+    `nearer_to_train`: as in memorisation_claim.
+    """
+    text = "Do synthetic images lie nearer to training than to test images?"
+    return Claim(None, text, "ois+aas", ("chance",), "nearer_to_train", margin=0.05)
 
 
 def _known(data: str | None) -> str | None:
