@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nbutils.figures import AXES, panels
@@ -23,26 +22,31 @@ def adaptive_trace(traced: pd.DataFrame, class_names: Sequence[str]) -> Figure:
     ):
         table = traced.melt("epoch", [f"{column}:{name}" for name in class_names], "class", "shown")
         table = table.assign(**{"class": table["class"].str.removeprefix(f"{column}:"), "shown": factor * table.shown})
-        sns.lineplot(table, x="epoch", y="shown", hue="class", errorbar=("pi", 100), ax=ax, legend=ax is axes[0, 0])
+        sns.lineplot(
+            table, x="epoch", y="shown", hue="class", errorbar=("pi", 100), ax=ax, marker="o", legend=ax is axes[0, 0]
+        )
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel="epoch", ylabel=label)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(8, len(class_names)))
     axes[0, 0].get_legend().remove()
     return fig
 
 
-def benefit_per_cost(table: pd.DataFrame, metric: str, ax: Axes) -> Axes:
-    """Draw each method's mean ± sd of a metric over seeds, over what it cost: evaluations of the diffusion.
+def benefit_per_cost(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+    """Draw each method's mean ± sd over seeds, over what it cost: evaluations of the diffusion in a training.
 
-    table: one row per method and seed, with a column network_evaluations. metric: a key of AXES.
+    table: one row per method and seed, with a column network_evaluations. metrics: keys of AXES, a panel for each.
     """
-    label, factor = AXES[metric]
-    for method, rows in table.groupby("method", sort=False):
-        evaluations, values = rows["network_evaluations"].mean(), factor * rows[metric]
-        ax.errorbar(evaluations, values.mean(), yerr=np.nan_to_num(values.std()), marker="o", markersize=4, capsize=2)
-        ax.annotate(f" {method}", (evaluations, values.mean()), fontsize=7, va="bottom")
-    ax.margins(x=0.15)
-    ax.set(xlabel="evaluations of the diffusion in a training, on one image each", ylabel=label)
-    return ax
+    fig, axes = panels(1, len(metrics), height=2.6)
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        label, factor = AXES[metric]
+        for method, rows in table.groupby("method", sort=False):
+            values, style = factor * rows[metric], {"marker": "o", "markersize": 4, "capsize": 2, "linestyle": ""}
+            sd = np.nan_to_num(values.std())
+            ax.errorbar(rows["network_evaluations"].mean(), values.mean(), yerr=sd, label=method, **style)
+        ax.set(xlabel="evaluations of the diffusion", ylabel=label)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return fig
 
 
 def relative_classes(

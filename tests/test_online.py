@@ -15,10 +15,19 @@ from nbutils.classification import Classifier, build_network, classifier_key, fi
 from nbutils.comparison import TrainedArms
 from nbutils.datasets import Splits
 from nbutils.datasets.audit import LeakAudit, LeakError
-from nbutils.guidance import Guidance, GuidedSampler
+from nbutils.guidance import GUIDANCE, Guidance, GuidedSampler
 from nbutils.imbalance import accuracy_adaptive_counts
-from nbutils.online import OnlineBatches, OnlineSynthesis, class_accuracies, offline_synthesis, synthetic_count
+from nbutils.online import (
+    REFRESH,
+    OnlineBatches,
+    OnlineSynthesis,
+    class_accuracies,
+    equal_labels,
+    offline_synthesis,
+    synthetic_count,
+)
 from nbutils.protocols import ClassifierConfig
+from nbutils.scales import SCALES
 
 CONFIG = ClassifierConfig(network="test_resnet", num_epochs=3, batch_size=8, learning_rate=3e-3, patience=3, flip=0.5)
 COUNTS, ACCURACIES = ["count:bright", "count:dark"], ["accuracy:bright", "accuracy:dark"]
@@ -133,6 +142,17 @@ def test_the_images_are_kept_until_the_next_refresh(splits, online):
     assert (trace["seconds_training"] > 0).all()
     with pytest.raises(ValueError, match="refresh is a number of epochs from 1, found 0"):
         online(refresh=0)
+
+
+def test_each_scale_says_how_often_images_are_drawn_and_small_ones_take_few_steps():
+    assert tuple(REFRESH) == SCALES
+    assert REFRESH["paper"] == 1
+    assert all(GUIDANCE[scale].num_steps <= 10 for scale in ("smoke", "demo"))
+
+
+def test_all_classes_alike_are_labels_that_sum_to_k(splits):
+    assert equal_labels(splits.train, 5).tolist() == [0, 0, 0, 1, 1]
+    assert len(equal_labels(splits.train)) == 8
 
 
 def test_a_quarter_of_the_real_images_is_the_default(splits):

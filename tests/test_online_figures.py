@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nbutils.figures import panels
 from nbutils.online_figures import adaptive_trace, benefit_per_cost, relative_classes
 
 
@@ -30,9 +29,10 @@ def test_each_method_stands_at_its_cost():
     table = pd.DataFrame(
         {"method": ["real", "ois", "ois"], "network_evaluations": [0, 100, 120], "mcc": [0.5, 0.6, 0.7]}
     )
-    ax = benefit_per_cost(table, "mcc", panels(1, 1, 2)[1][0, 0])
-    assert [text.get_text() for text in ax.texts] == [" real", " ois"]
-    assert [text.xy for text in ax.texts] == [(0, pytest.approx(50)), (110, pytest.approx(65))]
+    fig = benefit_per_cost(table, ["mcc"])
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["real", "ois"]
+    dots = [bar.lines[0].get_xydata()[0].tolist() for bar in fig.axes[0].containers]
+    assert dots == [[0, pytest.approx(50)], [110, pytest.approx(65)]]
 
 
 def test_classes_are_compared_with_the_reference_by_seed_the_largest_first():
