@@ -316,6 +316,8 @@ def test_each_generator_of_beauty_or_beast_is_asked_against_what_the_paper_lacks
     asked = {(question.method, *question.others, question.metric) for question in utility_questions()}
     rivals = [("traditional", "augmentation"), ("scratch", "extraction"), ("prior", "extraction")]
     assert asked == {(generator, *rival) for generator in BEAUTY_GENERATORS for rival in rivals}
+
+
 def test_data_are_those_of_iois_by_name_or_by_the_phantom_drawn_after_them():
     asked = ("phantom:dermoscopy", "phantom:retinopathy", "aptos:/data/x", "phantom:liver", "folder:/data/aptos")
     assert [iois_data(name) for name in asked] == ["ham10000", "aptos", "aptos", None, None]
