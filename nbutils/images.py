@@ -241,6 +241,18 @@ def without_border(images: ImageSet, share: float) -> ImageSet:
     return replace(images, images=resize(np.ascontiguousarray(inner), images.image_size), origin=origin)
 
 
+def in_colour(images: np.ndarray) -> np.ndarray:
+    """Return images (N, C, H, W) in three channels; C is 1, a grey channel that is repeated, or 3."""
+    return images.repeat(3 // images.shape[1], axis=1)
+
+
+def in_shape(images: np.ndarray, channels: int, image_size: int) -> np.ndarray:
+    """Return uint8 images (N, 3, S, S) in so many channels (1 = the mean of the three, 3) and pixels."""
+    if channels == 1:
+        images = images.mean(axis=1, keepdims=True).round().astype(np.uint8)
+    return resize(images, image_size)
+
+
 def read_at(images: torch.Tensor, image_size: int | None) -> torch.Tensor:
     """Return images (B, C, H, W) float at the size at which a network reads them, bilinear; None = as they are."""
     if image_size is None or images.shape[-1] == image_size:

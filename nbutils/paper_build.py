@@ -16,6 +16,7 @@ from torch.nn.functional import one_hot
 from nbutils import generators
 from nbutils.classification import Training, build_network
 from nbutils.generators.concept_training import Embeddings, TextualInversionMethod
+from nbutils.generators.ldm import LatentDiffusion
 from nbutils.generators.ldm_lora import AdaptedUNet, LDMLoRA, LDMLoRAMethod
 from nbutils.generators.mage import MageAdapter, MageAdapterVQ, MageFineTuned, MageGenerator
 from nbutils.generators.mage_training import code_batches
@@ -23,6 +24,7 @@ from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.generators.token_embeddings import initial_vectors
 from nbutils.generators.vqvae2 import VQVAE2Generator
 from nbutils.generators.vqvae2_training import LEVELS, VQVAE2Method
+from nbutils.models.ldm import build_vq_f8
 from nbutils.models.mage import MAGE, MageConfig
 from nbutils.models.stable_diffusion import build_stable_diffusion_2
 from nbutils.pipelines import encode_texts, frozen
@@ -60,6 +62,7 @@ def build_all() -> pd.DataFrame:
     With random weights and a batch of two images where memory allows one step, else on the meta device (shapes only).
     """
     own = {TextualInversion.name: _textual_inversion, LDMLoRA.name: _ldm_lora, VQVAE2Generator.name: _vqvae2}
+    own[LatentDiffusion.name] = _ldm
     own |= {kind.name: partial(_mage, kind) for kind in (MageFineTuned, MageAdapter, MageAdapterVQ)}
     candidates = [own[name]() if name in own else _generator(name) for name in generators.names()]
     return pd.DataFrame([_checked(each) for each in (*candidates, *map(_classifier, CLASSIFIERS))])
@@ -148,6 +151,23 @@ def _mage(kind: type[MageGenerator]) -> Candidate:
         return scalars
 
     return Candidate(kind.name, generator.config.image_size, networks, step)
+
+
+def _ldm() -> Candidate:
+    """Latent diffusion: a step on the vectors of random images, which the first stage then makes images again."""
+    generator = generators.create(LatentDiffusion.name, scale="paper", batch_size=BATCH_SIZE)
+    size = generator.config.image_size
+    build = partial(generator.build, NUM_CLASSES, CHANNELS, size)
+
+    def step() -> Mapping[str, Tensor]:
+        first_stage, method = build_vq_f8().requires_grad_(False), build()
+        vectors = first_stage.encode(_images(size).expand(-1, 3, -1, -1)).latents
+        t, labels = torch.full((BATCH_SIZE,), 500), torch.arange(BATCH_SIZE)
+        scalars = method.step(0, vectors, torch.randn_like(vectors), t, labels)
+        first_stage.decode(vectors)
+        return scalars
+
+    return Candidate(generator.name, size, lambda: [*build().modules.values(), build_vq_f8()], step)
 
 
 def _ldm_lora() -> Candidate:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, VQModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -13,6 +14,9 @@ from nbutils.images import to_float, to_uint8
 from nbutils.progress import progress
 from nbutils.seeds import seeded_normal
 from nbutils.training import autocast, device, placed
+
+
+Autoencoder = TypeVar("Autoencoder", AutoencoderKL, VQModel)
 
 
 def load_pipeline(folder: Path) -> StableDiffusionPipeline:
@@ -36,20 +40,23 @@ def frozen(pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
     return pipeline.to(device())
 
 
-def load_autoencoder(folder: Path) -> AutoencoderKL:
-    """Return an autoencoder in float32 on the device, frozen; only safetensors are read."""
-    autoencoder = AutoencoderKL.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
+def load_autoencoder(folder: Path, kind: type[Autoencoder] = AutoencoderKL) -> Autoencoder:
+    """Return an autoencoder of diffusers in float32 on the device, frozen; only safetensors are read."""
+    autoencoder = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
     return placed(autoencoder.eval().requires_grad_(False), memory_format=torch.channels_last)
 
 
-def encode(autoencoder: AutoencoderKL, images: np.ndarray, batch_size: int = 256) -> Tensor:
-    """Return the latents' means and log-variances, (N, 2 C, h, w) float16 on the CPU, of uint8 images (N, 3, S, S)."""
+def encode(autoencoder: Autoencoder, images: np.ndarray, batch_size: int = 256) -> Tensor:
+    """Return what an autoencoder makes of uint8 images (N, 3, S, S), float16 on the CPU.
+
+    Of AutoencoderKL the latents' means and log-variances (N, 2 C, h, w), of VQModel its vectors (N, C, h, w), which are
+    no codes yet.
+    """
     chunks = np.array_split(images, max(1, -(-len(images) // batch_size)))
     with torch.inference_mode(), autocast():
-        parts = [autoencoder.encode(to_float(chunk).to(device())).latent_dist.parameters.cpu() for chunk in chunks]
-    return torch.cat([part.half() for part in parts])
+        parts = [autoencoder.encode(to_float(chunk).to(device())) for chunk in chunks]
+    vectors = isinstance(autoencoder, VQModel)
+    return torch.cat([(part.latents if vectors else part.latent_dist.parameters).half().cpu() for part in parts])
 
 
 def sampled(moments: Tensor, generator: torch.Generator) -> Tensor:
@@ -59,8 +66,8 @@ def sampled(moments: Tensor, generator: torch.Generator) -> Tensor:
     return mean + noise.to(mean.device) * (0.5 * log_variance.clamp(-30, 20)).exp()
 
 
-def decode(autoencoder: AutoencoderKL, latents: Tensor, batch_size: int = 256) -> np.ndarray:
-    """Return uint8 images (N, 3, S, S) of unscaled latents (N, C, h, w) float."""
+def decode(autoencoder: Autoencoder, latents: Tensor, batch_size: int = 256) -> np.ndarray:
+    """Return uint8 images (N, 3, S, S) of unscaled latents (N, C, h, w) float; VQModel first takes the nearest codes."""
     with torch.inference_mode(), autocast():
         parts = [
             autoencoder.decode(part.float().to(device())).sample.float().cpu() for part in latents.split(batch_size)
@@ -68,9 +75,11 @@ def decode(autoencoder: AutoencoderKL, latents: Tensor, batch_size: int = 256) -
     return to_uint8(torch.cat(parts))
 
 
-def reconstruct(autoencoder: AutoencoderKL, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+def reconstruct(autoencoder: Autoencoder, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """Return what is left of uint8 images (N, 3, S, S) after encoding (to the mean latent) and decoding, likewise."""
-    return decode(autoencoder, encode(autoencoder, images, batch_size).chunk(2, dim=1)[0], batch_size)
+    encoded = encode(autoencoder, images, batch_size)
+    latents = encoded if isinstance(autoencoder, VQModel) else encoded.chunk(2, dim=1)[0]
+    return decode(autoencoder, latents, batch_size)
 
 
 def encode_texts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, texts: Sequence[str]) -> Tensor:

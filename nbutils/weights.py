@@ -57,6 +57,7 @@ PRETRAINED = {
     "prior-diffusion-gpu": Pretrained("diffusion-gpu/weights.safetensors", TRAIN + "diffusion-gpu"),
     "prior-autoencoder-32": Pretrained("autoencoder-32/vae", TRAIN + "autoencoder-32"),
     "prior-autoencoder-64": Pretrained("autoencoder-64/vae", TRAIN + "autoencoder-64"),
+    "prior-vq-f8": Pretrained("vq-f8/vqvae", TRAIN + "vq-f8"),
     "prior-text-to-image": Pretrained("text-to-image/pipeline", TRAIN + "text-to-image"),
     "prior-mage": Pretrained("mage/network", TRAIN + "mage"),
     "adm-imagenet-256": Pretrained(
@@ -65,6 +66,10 @@ PRETRAINED = {
     "stable-diffusion-2": Pretrained(
         "stable-diffusion-2-base",
         "whoever still has the diffusers folder of stabilityai/stable-diffusion-2-base, which has left its hub page",
+    ),
+    "vq-f8-openimages": Pretrained(
+        "vq-f8.ckpt",
+        'CompVis/latent-diffusion on GitHub, README, "Pretrained Autoencoding Models" (model.ckpt of vq-f8)',
     ),
     "mage-vitb": Pretrained(
         "mage-vitb-1600.pth", 'LTH14/mage on GitHub, README, "Pre-trained models" (a shared drive: by hand)'

@@ -282,7 +282,7 @@ def test_one_concept_is_drawn_as_by_diffusers_own_pipeline(folder, prediction_ty
     asked = given(pipeline, random_vectors(2), weights=[1.0])
     seeds = [4, 9]
     both = Conditions(asked.states.repeat(2, 1, 1, 1), asked.weights.repeat(2, 1), asked.empty)
-    sampler = new_sampler(pipeline, "euler-ancestral", 5)
+    sampler = new_sampler(pipeline.scheduler, "euler-ancestral", 5)
     with torch.inference_mode():
         found = draw_latents(pipeline.unet, sampler, both, seeds, 2.0)
         pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
@@ -331,7 +331,7 @@ def test_inpainting_keeps_what_is_not_masked(trained, blobs):
 def test_latents_outside_of_the_mask_come_out_as_they_went_in(pipeline):
     latents, cells = torch.randn(1, 4, 8, 8), torch.zeros(1, 1, 8, 8)
     cells[..., 2:5, 3:6] = 1
-    sampler = new_sampler(pipeline, "euler-ancestral", 4)
+    sampler = new_sampler(pipeline.scheduler, "euler-ancestral", 4)
     with torch.inference_mode():
         asked = given(pipeline, random_vectors(2), weights=[1.0])
         found = draw_latents(pipeline.unet, sampler, asked, [1], 2.0, Known(latents, cells))

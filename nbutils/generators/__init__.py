@@ -23,6 +23,7 @@ _REGISTRY = {
     "textual-inversion": "textual_inversion.TextualInversion",
     "diffusion": "diffusion.Diffusion",
     "unconditional-diffusion": "unconditional_diffusion.UnconditionalDiffusion",
+    "ldm": "ldm.LatentDiffusion",
     "ldm-lora": "ldm_lora.LDMLoRA",
     "mage": "mage.MageFineTuned",
     "mage-adapter": "mage.MageAdapter",

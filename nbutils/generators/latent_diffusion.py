@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nbutils import weights
 from nbutils.generators.base import Generator, GeneratorConfig
-from nbutils.images import ImageSet, resize
+from nbutils.images import ImageSet, in_colour, in_shape, resize
 from nbutils.pipelines import decode, encode, load_autoencoder, load_pipeline
 
 
@@ -84,12 +84,9 @@ class LatentDiffusionGenerator(Generator):
 
     def _moments(self, images: np.ndarray) -> Tensor:
         """Return means and log-variances of the latents of uint8 images (N, C, H, W), (N, 2 C', h, w) float16."""
-        resized = resize(images, self.working_size)
-        return encode(self.autoencoder, resized.repeat(3 // resized.shape[1], axis=1))
+        return encode(self.autoencoder, in_colour(resize(images, self.working_size)))
 
     def _decoded(self, latents: Tensor) -> np.ndarray:
         """Return scaled latents as uint8 images (N, C, H, W) of the size and channels that were trained on."""
         drawn = decode(self.autoencoder, latents / self.pipeline.vae.config.scaling_factor)
-        if self.card["channels"] == 1:
-            drawn = drawn.mean(axis=1, keepdims=True).round().astype(np.uint8)
-        return resize(drawn, self.card["image_size"])
+        return in_shape(drawn, self.card["channels"], self.card["image_size"])

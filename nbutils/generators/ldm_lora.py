@@ -168,7 +168,7 @@ class LDMLoRA(LatentDiffusionGenerator):
         states = self._states(self.card["class_names"])
         empty = encode_texts(pipeline.tokenizer, pipeline.text_encoder, [""])[0]
         given = Conditions(states[labels][:, None], torch.ones(len(labels), 1, device=labels.device), empty)
-        sampler = new_sampler(pipeline, config.sampler, config.num_sampling_steps)
+        sampler = new_sampler(pipeline.scheduler, config.sampler, config.num_sampling_steps)
         latents = draw_latents(network.unet, sampler, given, seeds, config.guidance_scale)
         return to_float(self._decoded(latents)).to(labels.device)
 

@@ -1,6 +1,5 @@
 """MAGE on medical images (Yuan et al. 2024): fine-tuned as a whole, or frozen, with adapters for each class."""
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -14,20 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from nbutils import weights
-from nbutils.artefacts import cached
-from nbutils.files import atomic
 from nbutils.generators.base import Generator, GeneratorConfig
-from nbutils.generators.image_codes import decoded, encoded
+from nbutils.generators.image_codes import decoded, encoded, encoded_once
 from nbutils.generators.mage_training import Additions, MageMethod, code_batches
 from nbutils.generators.mage_weights import load_mage
-from nbutils.images import ImageSet, resize, to_float
+from nbutils.images import ImageSet, in_shape, to_float
 from nbutils.models.adapter import Adapters, ClassTokenQuantizer
 from nbutils.models.mage import MAGE
 from nbutils.models.mage_decoding import decode_iteratively
 from nbutils.seeds import derive_seed, image_seeds
 from nbutils.training import Method, autocast, device
 
-CODES = "codes.npy"
 
 Watch = Callable[[Tensor], None]
 
@@ -155,18 +151,11 @@ class MageGenerator(Generator):
 
         They are cached: however many generators are trained on an image, it is encoded once.
         """
-        seen = hashlib.sha256(repr((images.shape, mirrored)).encode())
-        seen.update(np.ascontiguousarray(images))
-        key = {"images": seen.hexdigest(), "network": weights.checksum(self.config.network)}
-
-        def build(folder: Path) -> None:
-            pixels = resize(images, self.working_size).repeat(3 // images.shape[1], axis=1)
-            sides = [pixels, np.ascontiguousarray(pixels[..., ::-1])] if mirrored else [pixels]
-            codes = np.stack([encoded(self.pretrained_network, side) for side in sides])
-            with atomic(folder / CODES) as temporary, open(temporary, "wb") as file:
-                np.save(file, codes, allow_pickle=False)
-
-        return torch.from_numpy(np.load(cached("codes", key, build).path / CODES, allow_pickle=False)).long()
+        key = {"network": weights.checksum(self.config.network)}
+        codes = encoded_once(
+            "codes", key, images, mirrored, self.working_size, lambda pixels: encoded(self.pretrained_network, pixels)
+        )
+        return codes.long()
 
     def _batches(self, method: Method, images: ImageSet, part: int) -> Callable[[int], tuple[Tensor, ...]]:
         """Return batches of all classes side by side; each image is encoded once, here."""
@@ -182,9 +171,7 @@ class MageGenerator(Generator):
     def _pixels(self, codes: Tensor) -> np.ndarray:
         """Return uint8 images (B, C, H, W) of the size and channels that were trained on, of codes (B, N) int64."""
         pixels = decoded(self.pretrained_network, codes)
-        if self.card["channels"] == 1:
-            pixels = pixels.mean(1, keepdims=True).round().astype(np.uint8)
-        return resize(pixels, self.card["image_size"])
+        return in_shape(pixels, self.card["channels"], self.card["image_size"])
 
 
 class MageFineTuned(MageGenerator):

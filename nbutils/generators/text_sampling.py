@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import (
+    DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     SchedulerMixin,
-    StableDiffusionPipeline,
     UNet2DConditionModel,
 )
 from torch import Tensor
@@ -17,7 +17,13 @@ from nbutils.scales import choose
 from nbutils.seeds import derive_seed, seeded_normal
 from nbutils.training import device
 
-SAMPLERS = {"euler-ancestral": EulerAncestralDiscreteScheduler, "dpm++": DPMSolverMultistepScheduler}
+# Times and last step of DDIM are those of CompVis' code, where nothing is clipped.
+_DDIM = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
+SAMPLERS = {
+    "euler-ancestral": (EulerAncestralDiscreteScheduler, {}),
+    "dpm++": (DPMSolverMultistepScheduler, {}),
+    "ddim": (DDIMScheduler, _DDIM),
+}
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,13 @@ class Known:
     redrawn: Tensor
 
 
-def new_sampler(pipeline: StableDiffusionPipeline, name: str, num_steps: int) -> SchedulerMixin:
-    """Return a scheduler of the pipeline's noise, set to its number of steps. Raises ValueError for an unknown name."""
-    sampler = choose("sampler", name, SAMPLERS).from_config(pipeline.scheduler.config)
+def new_sampler(scheduler: SchedulerMixin, name: str, num_steps: int) -> SchedulerMixin:
+    """Return a sampler of another scheduler's noise, set to its number of steps. Raises ValueError for an unknown name.
+
+    Of "ddim" eta is 0.
+    """
+    kind, settings = choose("sampler", name, SAMPLERS)
+    sampler = kind.from_config(scheduler.config, **settings)
     sampler.set_timesteps(num_steps)
     return sampler
 

@@ -184,7 +184,7 @@ class TextualInversion(LatentDiffusionGenerator):
         with torch.inference_mode():
             states = encode_vectors(tokenizer, text_encoder, list(network.vectors))
             given = Conditions(states[chosen], wanted.gather(1, chosen), encode_nothing(tokenizer, text_encoder))
-            sampler = new_sampler(self.pipeline, self.config.sampler, self.config.num_sampling_steps)
+            sampler = new_sampler(self.pipeline.scheduler, self.config.sampler, self.config.num_sampling_steps)
             return self._decoded(draw_latents(self.pipeline.unet, sampler, given, list(seeds), scale, known))
 
     def _chunks(self, count: int, verb: str):

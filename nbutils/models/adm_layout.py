@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from diffusers import UNet2DModel
+from diffusers import UNet2DConditionModel, UNet2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor
@@ -34,7 +34,7 @@ def load_official(unet: UNet2DModel, state_dict: Mapping[str, Tensor], new_atten
     Raises ValueError when keys are missing, left over or of another shape, with all of them in one message.
     """
     names = _official_names(unet)
-    _check_layout(state_dict, _official_shapes(unet, names))
+    check_layout(state_dict, _official_shapes(unet, names), "an ADM with these arguments")
     unet.load_state_dict(_converted(state_dict, unet, names, new_attention_order))
 
 
@@ -44,7 +44,7 @@ def _official_names(unet: UNet2DModel) -> dict[str, str]:
     if unet.class_embedding is not None:
         names["class_embedding"] = "label_emb"
     modules = dict(unet.named_modules())
-    for ours, theirs in _official_blocks(unet).items():
+    for ours, theirs in official_blocks(unet).items():
         if isinstance(modules[ours], (ResnetBlock2D, Attention)):
             parts = RESBLOCK if isinstance(modules[ours], ResnetBlock2D) else ATTENTION
             names |= {f"{ours}.{a}": f"{theirs}.{b}" for a, b in parts.items() if f"{ours}.{a}" in modules}
@@ -53,7 +53,7 @@ def _official_names(unet: UNet2DModel) -> dict[str, str]:
     return names
 
 
-def _official_blocks(unet: UNet2DModel) -> dict[str, str]:
+def official_blocks(unet: UNet2DModel | UNet2DConditionModel) -> dict[str, str]:
     """Return our blocks with their place in the official lists, which count through all levels."""
     blocks = {"mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1"}
     blocks["mid_block.resnets.1"] = "middle_block.2"
@@ -88,8 +88,8 @@ def _official_shapes(unet: UNet2DModel, names: Mapping[str, str]) -> dict[str, t
     return shapes
 
 
-def _check_layout(state_dict: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise one ValueError with everything that is missing, left over or of another shape."""
+def check_layout(state_dict: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], of: str) -> None:
+    """Raise one ValueError with everything that is missing, left over or of another shape; of: whose weights it is."""
     problems = {
         "missing": [key for key in shapes if key not in state_dict],
         "not expected": [key for key in state_dict if key not in shapes],
@@ -101,7 +101,7 @@ def _check_layout(state_dict: Mapping[str, Tensor], shapes: Mapping[str, tuple[i
     }
     if any(problems.values()):
         found = "; ".join(f"{len(keys)} {problem}: {_shortened(keys)}" for problem, keys in problems.items() if keys)
-        raise ValueError(f"The state dict is not that of an ADM with these arguments. {found}.")
+        raise ValueError(f"The state dict is not that of {of}. {found}.")
 
 
 def _shortened(keys: Sequence[str], limit: int = 8) -> str:

@@ -12,6 +12,7 @@ from nbutils.priors.base import Prior
 from nbutils.priors.mage import MagePrior, MageRecipe
 from nbutils.priors.pixel_diffusion import PixelDiffusion, PixelDiffusionRecipe
 from nbutils.priors.text_to_image import TextToImage, TextToImageRecipe
+from nbutils.priors.vq_autoencoder import VQAutoencoder, VQAutoencoderRecipe
 from nbutils.priors.vqgan import VQGANPrior, VQGANRecipe
 from nbutils.protocols import SMALL_TRANSFORMERS
 from nbutils.scales import choose
@@ -64,6 +65,11 @@ _VQGAN = VQGANPrior(
     VQGANRecipe(num_images=100_000, num_steps=4_000, batch_size=32, learning_rate=1e-3, cooldown=0.35),
     {"backbone": _BACKBONE},
 )
+_VQ_F8 = VQAutoencoder(
+    "vq-f8",
+    VQAutoencoderRecipe(num_images=100_000, num_steps=6_000, batch_size=16, learning_rate=1e-3, cooldown=0.35),
+    {"backbone": _BACKBONE},
+)
 _MAGE = MagePrior(
     "mage", MageRecipe(num_images=100_000, num_steps=8_000, batch_size=32, learning_rate=1e-3), {"vqgan": _VQGAN}
 )
@@ -94,7 +100,8 @@ _DIFFUSION_GPU = PixelDiffusion(
         ema_decay=0.9995,
     ),
 )
-_SMALL = (_BACKBONE, *_TRANSFORMERS, _AUTOENCODER_64, _AUTOENCODER_32, _DIFFUSION, _TEXT_TO_IMAGE, _VQGAN, _MAGE)
+_AUTOENCODERS = (_AUTOENCODER_64, _AUTOENCODER_32, _VQ_F8)
+_SMALL = (_BACKBONE, *_TRANSFORMERS, *_AUTOENCODERS, _DIFFUSION, _TEXT_TO_IMAGE, _VQGAN, _MAGE)
 _GPU = (_BACKBONE_GPU, _DIFFUSION_GPU)  # for scale "gpu": too large to be shipped, trained where they are needed
 _PRIORS = {prior.name: prior for prior in (*_SMALL, *_GPU)}
 

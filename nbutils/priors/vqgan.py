@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nbutils import weights
 from nbutils.artefacts import cached
@@ -16,10 +15,9 @@ from nbutils.backbone import load_backbone
 from nbutils.files import atomic
 from nbutils.generators.image_codes import encoded
 from nbutils.images import to_float
-from nbutils.models.codes import perplexity
 from nbutils.models.vqgan import VQGAN, VQGANConfig
 from nbutils.priors.base import Prior, corpus_images
-from nbutils.priors.rebuilding import RebuildingMethod, RebuildingRecipe
+from nbutils.priors.codebook import CodebookMethod, CodebookRecipe
 from nbutils.seeds import derive_seed
 from nbutils.training import BatchOrder, TrainingLog, device, placed, train
 
@@ -27,24 +25,14 @@ WEIGHTS = "vqgan.safetensors"
 
 
 @dataclass(frozen=True)
-class VQGANRecipe(RebuildingRecipe):
-    """Settings of the tokenizer; see VQGANConfig.
-
-    image_size: pixels. codebook_weight: of the squared distance of chosen codes from their vectors; commitment_weight:
-        of the vectors from their codes. revived_after: steps after which a code that nothing chose becomes one of the
-        vectors of the batch.
-    """
+class VQGANRecipe(CodebookRecipe):
+    """Settings of the tokenizer; see VQGANConfig. image_size: pixels."""
 
     image_size: int = 32
     channels: int = 32
     multipliers: tuple[int, ...] = (1, 2, 4)
     num_blocks: int = 1
-    code_dim: int = 32
-    num_codes: int = 512
     norm_groups: int = 8
-    codebook_weight: float = 1.0
-    commitment_weight: float = 0.25
-    revived_after: int = 50
 
     @property
     def tokenizer(self) -> VQGANConfig:
@@ -53,41 +41,21 @@ class VQGANRecipe(RebuildingRecipe):
         return VQGANConfig(*sizes)
 
 
-class VQGANMethod(RebuildingMethod):
-    """The training step of the tokenizer (Esser et al. 2021), whose images lie in 0..1."""
+class VQGANMethod(CodebookMethod):
+    """The training step of the tokenizer, whose images lie in 0..1."""
 
     def __init__(self, recipe: VQGANRecipe, backbone: nn.Module):
         super().__init__(VQGAN(recipe.tokenizer), recipe, backbone)
-        self.unused = torch.zeros(recipe.num_codes, device=device())
 
-    def rebuild(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Rebuild images from the codes nearest to their vectors."""
-        recipe, network = self.recipe, self.modules["autoencoder"]
-        rebuilt, z, tokens = network((images + 1) / 2)
-        codes = network.vectors(tokens)
-        scalars = {"codebook": F.mse_loss(codes, z.detach()), "commitment": F.mse_loss(z, codes.detach())}
-        scalars["perplexity"] = perplexity(tokens, recipe.num_codes)
-        self._revive(z.detach(), tokens)
-        penalty = recipe.codebook_weight * scalars["codebook"] + recipe.commitment_weight * scalars["commitment"]
-        return rebuilt * 2 - 1, scalars, penalty
+    @property
+    def codebook(self) -> Tensor:
+        """The vectors of the codes."""
+        return self.modules["autoencoder"].codebook
 
-    @torch.no_grad()
-    def _revive(self, z: Tensor, tokens: Tensor) -> None:
-        """Give codes that were long not chosen vectors of this batch."""
-        counts = tokens.flatten().bincount(minlength=self.recipe.num_codes)
-        self.unused = torch.where(counts > 0, 0, self.unused + 1)
-        dead = (self.unused >= self.recipe.revived_after).nonzero()[:, 0]
-        vectors = z.flatten(2).transpose(1, 2).flatten(0, 1)  # (B N, D)
-        chosen = torch.randperm(len(vectors), device=z.device)[: len(dead)]
-        dead = dead[: len(chosen)]
-        self.modules["autoencoder"].codebook[dead] = vectors[chosen].to(z.dtype)
-        self.unused[dead] = 0
-
-    def extra_state(self) -> dict:
-        return {"unused": self.unused.cpu()}
-
-    def load_extra_state(self, state: dict) -> None:
-        self.unused = state["unused"].to(device())
+    def through_codes(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rebuilt images, the encoder's vectors, and their codes."""
+        rebuilt, z, tokens = self.modules["autoencoder"]((images + 1) / 2)
+        return rebuilt * 2 - 1, z, tokens
 
 
 class VQGANPrior(Prior):
