@@ -15,7 +15,6 @@ from nbutils.progress import progress
 from nbutils.seeds import seeded_normal
 from nbutils.training import autocast, device, placed
 
-
 Autoencoder = TypeVar("Autoencoder", AutoencoderKL, VQModel)
 
 
@@ -67,7 +66,7 @@ def sampled(moments: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def decode(autoencoder: Autoencoder, latents: Tensor, batch_size: int = 256) -> np.ndarray:
-    """Return uint8 images (N, 3, S, S) of unscaled latents (N, C, h, w) float; VQModel first takes the nearest codes."""
+    """Return uint8 images (N, 3, S, S) of unscaled latents (N, C, h, w) float; VQModel takes the nearest codes."""
     with torch.inference_mode(), autocast():
         parts = [
             autoencoder.decode(part.float().to(device())).sample.float().cpu() for part in latents.split(batch_size)

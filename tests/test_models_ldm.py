@@ -10,6 +10,7 @@ from nbutils.models.ldm_layout import load_first_stage, load_unet
 
 SMALL = UNetConfig(widths=(8, 16, 24), layers_per_block=2, head_channels=4, norm_groups=4, class_width=12)
 WIDTHS = (8, 8, 16, 16)
+ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
 def small_vq(codes: int = 16) -> VQModel:
@@ -175,13 +176,7 @@ def test_a_first_stage_is_what_diffusers_makes_of_it(prefix):
     for key in set(found) - beyond:
         assert torch.equal(found[key], expected[key]), key
     for block, theirs in (("encoder.down_blocks.3", "encoder.down.3"), ("decoder.up_blocks.0", "decoder.up.3")):
-        for part, name in (
-            ("group_norm", "norm"),
-            ("to_q", "q"),
-            ("to_k", "k"),
-            ("to_v", "v"),
-            ("to_out.0", "proj_out"),
-        ):
+        for part, name in ATTENTION.items():
             weight = found[f"{block}.attentions.1.{part}.weight"]
             assert torch.equal(weight, official[f"{theirs}.attn.1.{name}.weight"].reshape(weight.shape)), (block, part)
     assert torch.equal(found["quantize.embedding.weight"], official["quantize.embedding.weight"])
@@ -225,7 +220,7 @@ def test_another_unet_is_refused(change, message):
 
 
 def test_another_first_stage_is_refused():
-    with pytest.raises(ValueError, match="not that of a first stage VQ-f8. 1 of another shape: quantize"):
+    with pytest.raises(ValueError, match=r"not that of a first stage VQ-f8\. 1 of another shape: quantize"):
         load_first_stage(small_vq(codes=8), official_vq())
 
 

@@ -14,7 +14,7 @@ from nbutils.artefacts import cache_folder
 from nbutils.files import read_json
 from nbutils.priors import autoencoder as kl
 from nbutils.priors import backbone as reading
-from nbutils.priors import mage, text, text_to_image, vqgan
+from nbutils.priors import mage, text, text_to_image, vq_autoencoder, vqgan
 from nbutils.protocols import SMALL_TRANSFORMERS
 
 SMALL = {"num_images": 48, "num_steps": 6, "batch_size": 8, "learning_rate": 1e-3, "warmup_steps": 1}
@@ -59,6 +59,13 @@ def toy_vqgan():
     return priors.VQGANPrior("vqgan", priors.VQGANRecipe(**SMALL | sizes | late), {"backbone": toy_backbone()})
 
 
+def toy_vq_autoencoder():
+    sizes = {"image_size": 16, "widths": (8, 8), "code_dim": 4, "num_codes": 16, "norm_groups": 4}
+    late = {"adversarial_from": 0.5, "discriminator_warmup": 1, "revived_after": 2}
+    recipe = priors.VQAutoencoderRecipe(**SMALL | sizes | late)
+    return priors.VQAutoencoder("vq-f8", recipe, {"backbone": toy_backbone()})
+
+
 def toy_mage():
     sizes = {"num_classes": 2, "width": 16, "depth": 2, "heads": 2, "decoder_depth": 1, "decoder_heads": 2}
     return priors.MagePrior("mage", priors.MageRecipe(**SMALL, **sizes), {"vqgan": toy_vqgan()})
@@ -74,7 +81,16 @@ def toy_diffusion():
     return priors.PixelDiffusion("diffusion", priors.PixelDiffusionRecipe(**SMALL, scale="smoke"))
 
 
-TOYS = [toy_backbone, toy_vit, toy_autoencoder, toy_vqgan, toy_mage, toy_text_to_image, toy_diffusion]
+TOYS = [
+    toy_backbone,
+    toy_vit,
+    toy_autoencoder,
+    toy_vqgan,
+    toy_vq_autoencoder,
+    toy_mage,
+    toy_text_to_image,
+    toy_diffusion,
+]
 
 
 @pytest.mark.parametrize("make", TOYS)
@@ -127,7 +143,7 @@ def _method_of(make, folder):
 
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (reading, kl, vqgan, mage, text_to_image):
+        for module in (reading, kl, vqgan, vq_autoencoder, mage, text_to_image):
             patch.setattr(module, "train", spy)
         patch.setattr("nbutils.generators.base.train", spy)
         with pytest.raises(KeyboardInterrupt):
@@ -311,6 +327,57 @@ def test_from_the_discriminator_on_the_autoencoder_learns_slower():
         method.step(step, images)
         rates.append([method.optimizers[name].param_groups[0]["lr"] for name in ("autoencoder", "discriminator")])
     assert rates == [[1e-3, 1e-3], [1e-5, 1e-3]]
+
+
+def test_vectors_have_unit_variance_at_the_scale_of_the_config():
+    loaded = toy_vq_autoencoder().load()
+    vectors = pipelines.encode(loaded, corpus.render(48, 16).images)
+    assert vectors.shape == (48, 4, 8, 8)
+    assert float(vectors.float().std()) * loaded.config.scaling_factor == pytest.approx(1, abs=0.02)
+
+
+def test_the_vq_autoencoder_rebuilds_images_from_its_codes():
+    loaded, images = toy_vq_autoencoder().load(), corpus.render(3, 16).images
+    with torch.inference_mode():
+        z = loaded.quant_conv(loaded.encoder(torch.from_numpy(images) / 127.5 - 1))
+        nearest = torch.cdist(z.movedim(1, -1).flatten(0, 2), loaded.quantize.embedding.weight).argmin(1)
+        codes = loaded.quantize.embedding(nearest).unflatten(0, (3, 8, 8)).movedim(-1, 1)
+        expected = loaded.decoder(loaded.post_quant_conv(codes))
+    rebuilt = pipelines.reconstruct(loaded, images).astype(int)
+    assert abs(rebuilt - ((expected + 1) * 127.5).round().clamp(0, 255).numpy()).max() <= 3  # kept in half precision
+
+
+@pytest.mark.parametrize("make", [toy_vqgan, toy_vq_autoencoder])
+def test_a_codebook_learns_from_its_vectors_and_they_from_it(make, tmp_path):
+    method = _method_of(make, tmp_path / "peek")
+    images = torch.rand(4, 3, 16, 16) * 2 - 1
+    _, z, tokens = method.through_codes(images)
+    codes = method.codebook[tokens.flatten()]
+    expected = (z.movedim(1, -1).flatten(0, 2) - codes).square().mean()
+    _, scalars, penalty = method.rebuild(images)
+    torch.testing.assert_close(scalars["codebook"], expected)
+    torch.testing.assert_close(penalty, expected * (1 + method.recipe.commitment_weight))
+    to_codes, to_vectors = (
+        torch.autograd.grad(scalars[name], method.codebook, retain_graph=True, allow_unused=True)[0]
+        for name in ("codebook", "commitment")
+    )
+    assert to_codes.abs().sum() > 0
+    assert to_vectors is None
+
+
+@pytest.mark.parametrize("make", [toy_vqgan, toy_vq_autoencoder])
+def test_codes_that_nothing_chose_become_vectors_of_the_batch(make, tmp_path):
+    method = _method_of(make, tmp_path / "peek")
+    method.codebook.data.fill_(100.0)
+    method.codebook.data[3] = 0.0
+    images = torch.rand(4, 3, 16, 16) * 2 - 1
+    _, z, _ = method.through_codes(images)
+    vectors = z.movedim(1, -1).flatten(0, 2)
+    for _ in range(method.recipe.revived_after):
+        method.rebuild(images)
+    assert (method.codebook[3] == 0).all()
+    others = method.codebook[torch.arange(16) != 3]
+    assert torch.cdist(others, vectors).amin(1).max() < 1e-4
 
 
 def test_the_corpus_is_kept_as_codes():

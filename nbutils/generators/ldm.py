@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from diffusers import VQModel
 from torch import Tensor, nn
@@ -115,16 +116,16 @@ class LDMMethod(Method):
 
 
 class LatentDiffusion(Generator):
-    """A first stage that is pre-trained and stays as it is, and diffusion on its vectors, told the class by 512 numbers.
+    """A pre-trained first stage that stays as it is, and diffusion on its vectors, told the class by 512 numbers.
 
     Diffusion works on the encoder's vectors before they become codes; the decoder takes the nearest codes of what was
-    drawn. So it is in cin-ldm-vq-f8 of CompVis, whose configuration Xing et al. (Section III) published with another
-    number of classes: VQ-f8 as trained on OpenImages; the rest starts from random weights, for it names no others.
-    Stated there: all sizes, the noise, batch 8 at 256 px, a base learning rate of 1e-6, which CompVis' script multiplies
-    with the batch (on one GPU). Not stated: steps, sampler and its steps, guidance. Here there is none of the last.
+    drawn. So it is in CompVis' cin-ldm-vq-f8, whose configuration Xing et al. (Section III) published with another
+    number of classes. It names VQ-f8, trained on OpenImages, and no other weights: the rest starts from random ones.
+    Stated there: all sizes, the noise, batch 8 at 256 px, and a learning rate of 1e-6, which CompVis' script multiplies
+    with the batch (on one GPU). Not stated: steps, sampler, guidance; so here there is none of the last.
 
-    Below paper scale the first stage is a prior of ours, as MAGE's tokenizer has other latents: of factor 4, in 32
-    channels, so that images of 64 px have 16 x 16 places and not 8 x 8.
+    Below paper scale the first stage is a prior of ours. Of MAGE's tokenizer the vectors would do, too, but its factor
+    is 4: 16 x 16 places of 32 numbers for 64 px, where VQ-f8 has 8 x 8 places of 4.
     """
 
     name = "ldm"
@@ -217,14 +218,11 @@ class LatentDiffusion(Generator):
         """Return batches of latents and labels; an image is encoded once, however many generators are trained on it."""
         config, first_stage = self.config, self.first_stage
         key = {"first_stage": weights.checksum(config.first_stage), "image_size": self.working_size}
-        vectors = encoded_once(
-            "latents",
-            key,
-            images.images,
-            config.flip,
-            self.working_size,
-            lambda part: encode(first_stage, part).numpy(),
-        )
+
+        def vectors_of(pixels: np.ndarray) -> np.ndarray:
+            return encode(first_stage, pixels).numpy()
+
+        vectors = encoded_once("latents", key, images.images, config.flip, self.working_size, vectors_of)
         batches = VectorBatches(
             vectors,
             config.batch_size,

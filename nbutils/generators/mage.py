@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +22,6 @@ from nbutils.models.mage import MAGE
 from nbutils.models.mage_decoding import decode_iteratively
 from nbutils.seeds import derive_seed, image_seeds
 from nbutils.training import Method, autocast, device
-
 
 Watch = Callable[[Tensor], None]
 

@@ -1,4 +1,4 @@
-"""Class-conditional latent diffusion (Rombach et al. 2022): the VQ-f8 first stage, and a U-Net that is told the class."""
+"""The networks of class-conditional latent diffusion (Rombach et al. 2022): VQ-f8, and a U-Net told the class."""
 
 from dataclasses import dataclass
 
