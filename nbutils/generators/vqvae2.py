@@ -37,6 +37,13 @@ class VQVAE2Generator(Generator):
     So Razavi et al. have it, and so are our scales but paper: Xing et al. 2023 (Section III) trained one model for each
     class, autoencoder and priors alike (per_class=True). They write of 32² and 64² codes at 512 px as well; here, as in
     the layers that they name, a grid grows with the image.
+
+    Xing et al. state no more than grids and learning rate (the notes to their code: 3e-4, which is also the default of
+    rosinality/vq-vae-2-pytorch, the public implementation that they may have used). Its defaults agree with our paper
+    scale in channels 128, 2 blocks, codes of 64 dimensions, 512 of them, decay 0.99, commitment 0.25, batch 128, filter
+    5, dropout 0.1, attention in the top prior alone. They differ in residual_channels 32, and in smaller priors: width
+    and residual channels 256, 4 times 4 blocks, 3 for the condition, batch 32, 420 epochs, without classes. Our larger
+    numbers are those of Razavi et al.'s appendix, whose text was not at hand to be compared again.
     """
 
     name = "vqvae2"
