@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from nbutils import datasets, generators, oracle, tuning
+from nbutils import ablation, datasets, generators, oracle, tuning
 from nbutils.artefacts import ship
 from nbutils.generators.base import Generator
 from nbutils.generators.diffusion import RANDOM
@@ -49,7 +49,7 @@ def trainings(dataset: str, seed: int) -> Trainings:
 
 def _genmix(dataset: str, seed: int) -> Trainings:
     """Return GenMix's generators (notebooks 30, 31), and diffusion from the prior or scratch on fewer images (02)."""
-    train = datasets.load(dataset, image_size=RUN_SCALES[SCALE].image_size).train
+    train = _small(dataset)
     wanted = {name: (generators.create(name, SCALE, seed), train) for name in GENERATORS["genmix"]}
     for count in (*FEW_IMAGES, len(train)):
         for start in (None, RANDOM):
@@ -59,10 +59,33 @@ def _genmix(dataset: str, seed: int) -> Trainings:
     return wanted
 
 
+def _mage(dataset: str, seed: int) -> Trainings:
+    """Return the generators of notebooks 10 and 11, and the placements of adapters that 10 compares."""
+    train = _small(dataset)
+    wanted = {name: (generators.create(name, SCALE, seed), train) for name in GENERATORS["mage_adapter"]}
+    return wanted | _varied(ablation.placements(SCALE, train), seed)
+
+
 def _iois(dataset: str, seed: int) -> Trainings:
     """Return the diffusion that classifiers guide (notebooks 20, 21), and the GANs beside it."""
-    train = datasets.load(dataset, image_size=RUN_SCALES[SCALE].image_size).train
+    train = _small(dataset)
     return {name: (generators.create(name, SCALE, seed), train) for name in (DIFFUSION, *GENERATORS["iois"])}
+
+
+def _dermoscopy(dataset: str, seed: int) -> Trainings:
+    return {**_mage(dataset, seed), **_iois(dataset, seed)}
+
+
+def _chest(dataset: str, seed: int) -> Trainings:
+    """Return the embeddings of notebook 42, and the settings of adapters that notebook 10 varies."""
+    return {**_all_cases(dataset, seed), **_varied(ablation.variants(SCALE, _small(dataset)), seed)}
+
+
+def _varied(variants: Mapping[str, ablation.Variant], seed: int) -> Trainings:
+    return {
+        f"{ablation.METHOD}, {label}": (generators.create(ablation.METHOD, SCALE, seed, **changes), images)
+        for label, (changes, images) in variants.items()
+    }
 
 
 def _prostate(dataset: str, seed: int) -> Trainings:
@@ -85,11 +108,16 @@ def _nothing(dataset: str, seed: int) -> Trainings:
 
 _TRAININGS: Mapping[str, Callable[[str, int], Trainings]] = {
     "liver": _genmix,
-    "dermoscopy": _iois,
+    "dermoscopy": _dermoscopy,
     "prostate": _prostate,
-    "chest": _all_cases,
+    "chest": _chest,
     "histology": _all_cases,
 }
+
+
+def _small(dataset: str) -> ImageSet:
+    """Return the training images at the size of most notebooks."""
+    return datasets.load(dataset, image_size=RUN_SCALES[SCALE].image_size).train
 
 
 def _large(dataset: str) -> ImageSet:
