@@ -157,11 +157,19 @@ def _check(name: str, path: Path) -> None:
     known = PRETRAINED[name]
     problem = None
     if path.is_relative_to(PRIORS):
-        problem = damage(PRIORS / Path(known.path).parts[0])
+        folder = PRIORS / Path(known.path).parts[0]
+        problem = _damage(folder, _status(folder))
     elif known.sha256 and not _checksum(path).startswith(known.sha256):
         problem = f"its SHA-256 begins with {_checksum(path)[:12]}, that of the published file with {known.sha256[:12]}"
     if problem:
         raise ValueError(f"{path} is damaged or another file: {problem}; get it again from {known.source}.")
+
+
+@cache
+def _damage(folder: Path, status: tuple) -> str | None:
+    """Return what is wrong with a shipped folder, looked at once while times and sizes of its files stay the same."""
+    del status
+    return damage(folder)
 
 
 def checksum(name: str) -> str:
@@ -170,9 +178,13 @@ def checksum(name: str) -> str:
 
 
 def _checksum(path: Path) -> str:
+    return _checksum_of(path, _status(path))
+
+
+def _status(path: Path) -> tuple:
+    """Return times and sizes of a file, or of a folder's files, by which a change is noticed."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    status = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
-    return _checksum_of(path, tuple(status))
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file())
 
 
 @cache
