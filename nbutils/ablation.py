@@ -25,14 +25,16 @@ class AblationScale:
     """What a scale means for notebook 10.
 
     num_steps: of each training of an ablation. per_class: images of each class that a generator draws.
+    dataset: on which settings are varied; None = on that of the notebook.
     """
 
     num_steps: int
     per_class: int
+    dataset: str | None = "phantom:chest"
 
 
 SCALES = {
-    "smoke": AblationScale(num_steps=1, per_class=3),
+    "smoke": AblationScale(num_steps=1, per_class=3, dataset=None),
     "demo": AblationScale(num_steps=400, per_class=50),
     "gpu": AblationScale(num_steps=2000, per_class=200),
     "paper": AblationScale(num_steps=20_500, per_class=1000),

@@ -175,7 +175,8 @@ def test_only_phantoms_have_shipped_artefacts():
     ("modality", "expected"),
     [
         ("prostate", ["all cases", "cases of Table 4", "few of them", "settings of Tables 1 to 3"]),
-        ("chest", ["all cases"]),
+        ("chest", ["all cases", "mage-adapter-vq, as it is"]),
+        ("dermoscopy", [*GENERATORS["mage_adapter"], "mage-adapter-vq, as it is"]),
         ("liver", [*GENERATORS["genmix"], "diffusion from the prior, 100 images"]),
     ],
 )
