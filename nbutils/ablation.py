@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from nbutils.generators.mage import MageAdapterVQ, MageGeneratorConfig
 from nbutils.images import ImageSet
 from nbutils.scales import at_scale
@@ -46,7 +44,7 @@ def variants(scale: str, images: ImageSet) -> dict[str, Variant]:
     steps, config = at_scale(SCALES, scale).num_steps, at_scale(MageAdapterVQ.scales, scale)
     chosen = {AS_IS: {}, **_settings(config)}
     found = {label: ({"num_steps": steps, **changes}, images) for label, changes in chosen.items()}
-    few = {f"{count} images a class": at_most(images, count) for count in FEW if count < images.class_counts().max()}
+    few = {f"{count} images a class": images.at_most(count) for count in FEW if count < images.class_counts().max()}
     return found | {label: ({"num_steps": steps}, fewer) for label, fewer in few.items()}
 
 
@@ -69,10 +67,3 @@ def _settings(config: MageGeneratorConfig) -> dict[str, dict[str, object]]:
         "no VQ loss": {"quantisation_weight": 0.0},
         "class token replaced": {"replace_class_token": True},
     }
-
-
-def at_most(images: ImageSet, count: int) -> ImageSet:
-    """Return at most `count` images of each class, drawn at random; fewer of them are always among the more."""
-    order = np.random.default_rng(0).permutation(len(images))
-    kept = [order[images.labels[order] == label][:count] for label in range(images.num_classes)]
-    return images.subset(np.sort(np.concatenate(kept)))

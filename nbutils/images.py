@@ -109,6 +109,12 @@ class ImageSet:
             raise ValueError(f"{self.name} has channels 0..{self.channels - 1}, asked for channel {index}.")
         return replace(self, images=self.images[:, index : index + 1], origin=None)
 
+    def at_most(self, count: int) -> "ImageSet":
+        """Return at most `count` images of each class, drawn at random; fewer of them are always among the more."""
+        order = np.random.default_rng(0).permutation(len(self))
+        kept = [order[self.labels[order] == label][:count] for label in range(self.num_classes)]
+        return self.subset(np.sort(np.concatenate(kept)))
+
     def thinned(self, count: int, seed: int) -> "ImageSet":
         """Return about `count` images drawn at random, all if there are no more; each class keeps its share.
 

@@ -145,3 +145,12 @@ def test_sets_become_classes():
     assert joined.class_names == ("first", "both", "second")
     assert joined.class_counts().tolist() == [4, 1, 6]
     assert np.array_equal(joined.of_class(2).images, other.images)
+
+
+def test_fewer_images_are_among_the_more_and_each_class_keeps_some():
+    images = make_blobs(120, 0, image_size=8)
+    images = images.subset(np.r_[np.flatnonzero(images.labels == 0)[:4], np.flatnonzero(images.labels == 1)])
+    five, fifteen = images.at_most(5), images.at_most(15)
+    assert five.class_counts().tolist() == [4, 5]
+    assert fifteen.class_counts().tolist() == [4, 15]
+    assert set(five.hashes()) < set(fifteen.hashes()) < set(images.hashes())

@@ -180,6 +180,7 @@ class LDMLoRA(LatentDiffusionGenerator):
     def _batches(self, method: Method, images: ImageSet, part: int) -> Callable[[int], tuple[Tensor, ...]]:
         """Return batches of all images with their captions; images and captions are encoded once, here."""
         config = self.config
+        images = images.at_most(config.num_steps * config.batch_size)  # a short training does not come to more
         sides = [images.images, np.ascontiguousarray(images.images[..., ::-1])][: 2 if config.flip else 1]
         moments = torch.stack([self._moments(side) for side in sides])
         batches = LatentBatches(

@@ -157,6 +157,8 @@ class MageGenerator(Generator):
 
     def _batches(self, method: Method, images: ImageSet, part: int) -> Callable[[int], tuple[Tensor, ...]]:
         """Return batches of all classes side by side; each image is encoded once, here."""
+        # What a short training does not come to need not be encoded.
+        images = images.at_most(self.config.num_steps * self.config.batch_size)
         codes = self._codes(images.images, mirrored=self.config.flip)
         classes = [codes[:, torch.from_numpy(images.labels == label)] for label in range(images.num_classes)]
         seeds = [derive_seed(self.seed, self.name, "batches", part, label) for label in range(images.num_classes)]
