@@ -166,7 +166,7 @@ def _transformer(name: str, published: str) -> dict[str, ClassifierConfig]:
     small = replace(_YUAN, batch_size=64, initial_weights="prior", input_size=32, **SMALL_TRANSFORMERS[name])
     return {
         "smoke": replace(small, num_epochs=1, patience=1, max_epoch_images=64),
-        "demo": replace(small, num_epochs=12, patience=12, max_epoch_images=768),
+        "demo": replace(small, num_epochs=10, patience=10, max_epoch_images=768),
         "gpu": replace(small, num_epochs=40, patience=40),
         "paper": replace(_YUAN, network=published),
     }
