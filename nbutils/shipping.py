@@ -9,7 +9,6 @@ from nbutils.generators.diffusion import RANDOM
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.images import ImageSet
 from nbutils.protocols import GENERATORS
-from nbutils.rebalancing import DIFFUSION
 from nbutils.scales import RUN_SCALES
 from nbutils.traditional import NUM_CASES, few_cases
 
@@ -66,16 +65,6 @@ def _mage(dataset: str, seed: int) -> Trainings:
     return wanted | _varied(ablation.placements(SCALE, train), seed)
 
 
-def _iois(dataset: str, seed: int) -> Trainings:
-    """Return the diffusion that classifiers guide (notebooks 20, 21), and the GANs beside it."""
-    train = _small(dataset)
-    return {name: (generators.create(name, SCALE, seed), train) for name in (DIFFUSION, *GENERATORS["iois"])}
-
-
-def _dermoscopy(dataset: str, seed: int) -> Trainings:
-    return {**_mage(dataset, seed), **_iois(dataset, seed)}
-
-
 def _chest(dataset: str, seed: int) -> Trainings:
     """Return the embeddings of notebook 42, and the settings of adapters that notebook 10 varies."""
     return {**_all_cases(dataset, seed), **_varied(ablation.variants(SCALE, _small(dataset)), seed)}
@@ -108,7 +97,7 @@ def _nothing(dataset: str, seed: int) -> Trainings:
 
 _TRAININGS: Mapping[str, Callable[[str, int], Trainings]] = {
     "liver": _genmix,
-    "dermoscopy": _dermoscopy,
+    "dermoscopy": _mage,
     "prostate": _prostate,
     "chest": _chest,
     "histology": _all_cases,
