@@ -37,7 +37,9 @@ ON_PRETRAINED = ["textual-inversion", "ldm-lora", "mage", "mage-adapter", "mage-
 OTHERS = [name for name in generators.names() if name not in ON_PRETRAINED]
 
 
-CLASSIFIER_NETWORKS = ["vgg16", "resnet18", "vit_base_patch16_224", "swin_base_patch4_window7_224", "resnet50"]
+CLASSIFIER_NETWORKS = [
+    "vgg16", "resnet18", "vit_base_patch16_224", "swin_base_patch4_window7_224", "resnet50", "inception_v3",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -142,12 +142,15 @@ def _method_of(make, folder):
         raise KeyboardInterrupt
 
     folder.mkdir()
+    prior = make()
+    for needed in prior.needs.values():
+        needed.folder()
     with pytest.MonkeyPatch.context() as patch:
         for module in (reading, kl, vqgan, vq_autoencoder, mage, text_to_image):
             patch.setattr(module, "train", spy)
         patch.setattr("nbutils.generators.base.train", spy)
         with pytest.raises(KeyboardInterrupt):
-            make().fit(folder)
+            prior.fit(folder)
     return found[0]
 
 
