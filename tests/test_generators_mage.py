@@ -264,6 +264,8 @@ def test_the_stages_of_decoding_end_in_the_sample(folder, blobs, name):
     assert len(stages) == generator.config.num_decoding_steps
     assert white == sorted(white, reverse=True)
     assert white[0] > white[-1]
+    for stage in stages:
+        assert ((stage == stages[-1]) | (stage == 255)).all()
     grey = stages[-1].mean(1, keepdims=True).round().astype(np.uint8)
     sampled = generator.sample([0, 1], seed=3).images
     assert np.abs(resize(grey, 16).astype(int) - sampled).max() < 4

@@ -125,20 +125,21 @@ class MageGenerator(Generator):
         return to_float(self._pixels(codes)).to(codes.device)
 
     def stages(self, labels, seed: int) -> list[np.ndarray]:
-        """Return what `sample` has of its images after each step, (B, 3, S, S) uint8 of the network's own size.
+        """Return what `sample` knows of its images after each step, (B, 3, S, S) uint8 of the network's own size.
 
-        Places whose codes are still hidden are white. labels: (B,) int.
+        Places whose codes are still hidden are white; the others are as in the finished image, since a code that was
+        kept stays. labels: (B,) int.
         """
-        labels, mage, stages = torch.as_tensor(labels, device=device()), self.pretrained_network, []
+        labels, mage, hidden = torch.as_tensor(labels, device=device()), self.pretrained_network, []
 
         def watch(codes: Tensor) -> None:
-            hidden, side = (codes == mage.config.mask_word).cpu(), mage.config.vqgan.stride
-            white = np.kron(hidden.unflatten(1, (1, mage.config.grid, -1)), np.ones((1, side, side), bool))
-            stages.append(np.where(white, np.uint8(255), decoded(mage, codes.clamp(max=mage.config.num_codes - 1))))
+            hidden.append((codes == mage.config.mask_word).unflatten(1, (1, mage.config.grid, -1)).cpu())
 
         with torch.inference_mode(), autocast():
-            self.draw_codes(mage, self.networks[0].eval(), labels, image_seeds(seed, len(labels), "sample"), watch)
-        return stages
+            network, seeds = self.networks[0].eval(), image_seeds(seed, len(labels), "sample")
+            finished = decoded(mage, self.draw_codes(mage, network, labels, seeds, watch))
+        place = np.ones((1, 1, mage.config.vqgan.stride, mage.config.vqgan.stride), bool)
+        return [np.where(np.kron(places, place), np.uint8(255), finished) for places in hidden]
 
     def rebuilt(self, images: np.ndarray) -> np.ndarray:
         """Return what the tokenizer leaves of uint8 images (N, C, H, W), likewise: the best that can be drawn."""
