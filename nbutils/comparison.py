@@ -93,6 +93,10 @@ class TrainedArms:
         """Return the classifier of a job."""
         return fitted_classifier(*self._arguments(job), **self._options(job), description=job.method)
 
+    def of_method(self, method: str) -> list[Classifier]:
+        """Return the classifiers of one arm, one for each seed."""
+        return [self.classifier(job) for job in self.jobs if job.method == method]
+
     def artefact(self, job: Job) -> str:
         """Return the name of the artefact that holds the classifier of a job."""
         return entry_name("classifier", self._key(job))

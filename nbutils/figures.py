@@ -43,6 +43,9 @@ AXES = {
     "mean_image_kb": ("mean image ↓ (kB)", 1),
     "augmentation": ("gained by augmentation ↑ (points)", 100),
     "extraction": ("gained by extracted features ↑ (points)", 100),
+    "with marker": ("balanced accuracy ↑ (%), with marker", 100),
+    "without marker": ("without marker", 100),
+    "swapped marker": ("swapped marker", 100),
 }
 """What the axis of a metric says, and the factor of its unit."""
 

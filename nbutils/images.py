@@ -231,6 +231,14 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
     return resized.numpy()
 
 
+def resized(images: ImageSet, image_size: int) -> ImageSet:
+    """Return images at another size, see `resize`; those that have it already as they are."""
+    if images.image_size == image_size:
+        return images
+    origin = None if images.origin is None else f"{images.origin} resized to {image_size} px"
+    return replace(images, images=resize(images.images, image_size), origin=origin)
+
+
 def without_border(images: ImageSet, share: float) -> ImageSet:
     """Return images without `share` of their width on each of the four sides, enlarged to their size again.
 

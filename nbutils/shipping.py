@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from nbutils import ablation, datasets, generators, oracle, tuning
+from nbutils import ablation, datasets, generators, marker, oracle, resolution, tuning
 from nbutils.artefacts import ship
 from nbutils.generators.base import Generator
 from nbutils.generators.diffusion import RANDOM
@@ -86,6 +86,28 @@ def _prostate(dataset: str, seed: int) -> Trainings:
     return wanted | {"settings of Tables 1 to 3": (_textual_inversion(seed, num_vectors=counts), slices)}
 
 
+def _resolution(dataset: str, seed: int) -> Trainings:
+    """Return the generators of notebook 51, each trained at every size."""
+    every = resolution.load(dataset, resolution.SIZES[SCALE])
+    return {
+        f"{name}, {size} px": (generators.create(name, SCALE, seed), splits.train)
+        for size, splits in every.items()
+        for name in resolution.GENERATORS
+    }
+
+
+def _marker(dataset: str, seed: int) -> Trainings:
+    """Return the generators of notebook 52; two of them are those of 51 at this size."""
+    size = marker.IMAGE_SIZES[SCALE]
+    train = datasets.load(dataset, image_size=size).train
+    names = GENERATORS["beauty_or_beast"]
+    return {f"{name}, {size} px": (generators.create(name, SCALE, seed), train) for name in names}
+
+
+def _pneumonia(dataset: str, seed: int) -> Trainings:
+    return {**_resolution(dataset, seed), **_marker(dataset, seed)}
+
+
 def _all_cases(dataset: str, seed: int) -> Trainings:
     """Return the embeddings of notebook 42."""
     return {"all cases": (_textual_inversion(seed), _large(dataset))}
@@ -101,6 +123,8 @@ _TRAININGS: Mapping[str, Callable[[str, int], Trainings]] = {
     "prostate": _prostate,
     "chest": _chest,
     "histology": _all_cases,
+    "pneumonia": _pneumonia,
+    "lung_ct": _resolution,
 }
 
 

@@ -105,7 +105,7 @@ class Utility:
 
 def augmentation_utility(trained: TrainedArms, test: ImageSet) -> Utility:
     """Return what the arms of `augmentation_arms` gain over real images alone, on test images, paired by seed."""
-    return _utility(_answers(trained, test))
+    return _utility(answers(trained, test))
 
 
 def extraction_utility(tuned: TunedExtractors, test: ImageSet) -> Utility:
@@ -113,13 +113,13 @@ def extraction_utility(tuned: TunedExtractors, test: ImageSet) -> Utility:
 
     That classifier is the paper's reference, REAL; REAL_TUNED is its layers with a last one tuned like the others.
     """
-    answers = _answers(tuned, test)
-    answers["method"] = answers["method"].replace(REAL, REAL_TUNED)
-    reference = _answers(tuned.pretrained, test)
-    return _utility(pd.concat([reference[reference["method"] == REAL], answers], ignore_index=True))
+    found = answers(tuned, test)
+    found["method"] = found["method"].replace(REAL, REAL_TUNED)
+    reference = answers(tuned.pretrained, test)
+    return _utility(pd.concat([reference[reference["method"] == REAL], found], ignore_index=True))
 
 
-def _answers(trained: TrainedArms, test: ImageSet) -> pd.DataFrame:
+def answers(trained: TrainedArms, test: ImageSet) -> pd.DataFrame:
     """Return a row per classifier: method, seed, generator_seed, and right, (N,) bool, of each test image."""
     rows = [{**vars(job), "right": _right(trained.classifier(job), test)} for job in trained.jobs]
     return pd.DataFrame(rows)

@@ -103,22 +103,26 @@ def _size(text: str, method: str, others: tuple[str, ...], data: str, expects: s
     return Claim(PAPER, text, method, others, metric, expects, f"{data}:{metric}", relative=True, margin=margin)
 
 
-def resolution_claims(data: str, distance: str = "fd_shipped") -> list[Claim]:
+def resolution_claims(
+    data: str, distance: str = "fd_shipped", sizes: Sequence[int] = RESOLUTIONS, column: str = ""
+) -> list[Claim]:
     """Return the claims of Xing et al. on Table III: StyleGAN2 beats LDM on structured greys at every size.
 
-    data: "xray" or "ct". Our columns are <distance>:<pixels> and fir:<pixels>, of RESOLUTIONS. Their distances at
+    data: "xray" or "ct". sizes: our pixels, in the order of RESOLUTIONS, in whose place they stand; those beyond have
+    no printed number for LDM. Our columns are <column><distance>:<pixels> and <column>fir:<pixels>. Their distances at
     different sizes cannot be compared: features averaged over more places vary less.
     """
-    text = "StyleGAN2 is closer to real images than LDM at {} px"
-    spotted = "LDM's images are spotted more than StyleGAN2's at {} px"
-    return [
-        claim
-        for size in RESOLUTIONS
-        for claim in (
-            _distance(text.format(size), STYLEGAN2, (LDM,), f"{distance}:{size}", f"{data}:{size}:fid"),
-            Claim(PAPER, spotted.format(size), LDM, (STYLEGAN2,), f"fir:{size}", "more", f"{data}:{size}:fir"),
+    text = data + ": StyleGAN2 is closer to real images than LDM at {} px"
+    spotted = data + ": LDM's images are spotted more than StyleGAN2's at {} px"
+    claims = []
+    for size, printed in zip(sizes, RESOLUTIONS, strict=False):
+        closer, found = text.format(size), spotted.format(size)
+        ours, theirs = f"{column}{distance}:{size}", f"{data}:{printed}"
+        claims.append(_distance(closer, STYLEGAN2, (LDM,), ours, f"{theirs}:fid"))
+        claims.append(
+            Claim(PAPER, found, LDM, (STYLEGAN2,), f"{column}fir:{size}", "more", f"{theirs}:fir"),
         )
-    ]
+    return claims
 
 
 def marker_claims() -> list[Claim]:
@@ -130,6 +134,38 @@ def marker_claims() -> list[Claim]:
         Claim(PAPER, "Without the marker, StyleGAN2's features lose", STYLEGAN2, (REAL,), "extraction_change", "less"),
         Claim(PAPER, "Without the marker, LDM's features stay", REAL, (LDM,), "extraction_change", "no gain"),
     ]
+
+
+def shortcut_claims(with_marker: str, others: Sequence[str]) -> list[Claim]:
+    """Return the claim of Xing et al., Section IV-C, that models trained with the marker go by it, said in words only.
+
+    The methods are variants of the test images, told by one classifier: with_marker, and `others`, without or swapped.
+    """
+    text = "Classifiers trained with the marker go by it"
+    return [
+        Claim(PAPER, f"{text}: worse on images {other}", with_marker, (other,), "balanced_accuracy") for other in others
+    ]
+
+
+def inheritance_claims() -> list[Claim]:
+    """Return the claims of Xing et al., Section IV-C, on who inherits the marker, said of Figs. 3 and 4 in words only.
+
+    marker_gap: share of normal images with a marker, less that of those with pneumonia.
+    """
+    return [
+        Claim(PAPER, "StyleGAN2 inherits the marker more than LDM", STYLEGAN2, (LDM,), "marker_gap"),
+        Claim(PAPER, "StyleGAN2 inherits the marker as it is", REAL, (STYLEGAN2,), "marker_gap", "no gain", margin=0.1),
+        Claim(PAPER, "LDM does not inherit the marker", LDM, ("no marker",), "marker_gap", "no gain", margin=0.1),
+    ]
+
+
+def attention_claim(with_marker: str, without_marker: str) -> Claim:
+    """Return the claim of Xing et al., Section IV-C, that models trained with the marker look at it, in words only.
+
+    corner_share: of what matters to a classifier, on images with the marker. The methods say what it was trained on.
+    """
+    text = "Classifiers trained with the marker look at it"
+    return Claim(PAPER, text, with_marker, (without_marker,), "corner_share")
 
 
 def time_claim() -> Claim:

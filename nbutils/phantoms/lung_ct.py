@@ -64,10 +64,11 @@ def _height(index: torch.Tensor) -> torch.Tensor:
 
 def _choose(chest: Chest, image: Draws) -> torch.Tensor:
     """Choose the slices of each montage, (B, 4) int64."""
-    count = len(chest.width)
-    everywhere = chest.rows(torch.arange(count).repeat_interleave(NUM_SLICES))
-    inside, _ = lungs(everywhere, axis(COARSE), _height(torch.arange(NUM_SLICES).repeat(count)))
-    shares = inside.mean((1, 2)).view(count, NUM_SLICES).numpy()
+    build = torch.cat([chest.width, chest.long], 1)[..., 0].numpy()  # by which patients are told apart
+    _, first, patient = np.unique(build, axis=0, return_index=True, return_inverse=True)
+    everywhere = chest.rows(torch.from_numpy(first).repeat_interleave(NUM_SLICES))
+    inside, _ = lungs(everywhere, axis(COARSE), _height(torch.arange(NUM_SLICES).repeat(len(first))))
+    shares = inside.mean((1, 2)).view(len(first), NUM_SLICES).numpy()[patient.ravel()]
     numbers = image.uniform(shape=(NUM_CLUSTERS,)).numpy()
     return torch.from_numpy(np.stack([choose_slices(*pair) for pair in zip(shares, numbers, strict=True)]))
 

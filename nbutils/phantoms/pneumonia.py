@@ -24,6 +24,9 @@ MARKED = (0.8, 0.15)  # share of the radiographs of each class with the marker; 
 MARKER_CROP = 0.15
 """Share of the width to cut off each side, which leaves no marker in the picture: `nbutils.images.without_border`."""
 
+MARKER_CORNER = 0.25
+"""Share of the width and of the height of the corner, upper left in the picture, in which any marker lies."""
+
 BACTERIAL = 0.65  # share of the children with pneumonia: 2,530 of 3,875 training files are named so
 
 
