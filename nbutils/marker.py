@@ -36,6 +36,9 @@ TRUTH = "real (truth)"
 IMAGE_SIZES = {"smoke": 16, "demo": 64, "gpu": 128, "paper": 512}
 """Scale -> pixels of the radiographs: the paper's 512, and less."""
 
+NUM_SYNTHETIC = {"smoke": 60, "demo": None, "gpu": None, "paper": None}
+"""Scale -> images that each generator draws; None: as many as there are real training images."""
+
 NUM_LOOKED_AT = {"smoke": 6, "demo": 40, "gpu": 120, "paper": 120}
 """Scale -> test images with a marker whose occlusion maps are drawn, with and without it."""
 

@@ -56,6 +56,16 @@ def test_memory_that_drawing_holds_for_a_moment_is_counted(folder, monkeypatch):
     assert much["peak_memory_mb"] == pytest.approx(300 + little["peak_memory_mb"], abs=60)
 
 
+def test_drawing_is_timed_in_this_process_after_the_first_images(dcgan, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Generator, "sample", lambda self, labels, seed: drawn.append((len(labels), seed)) or sleep(0.1))
+    found = efficiency.drawing_times({"a": dcgan}, timed_images=20, seed=5)
+    assert drawn == [(efficiency.MEMORY_IMAGES, 0), (20, 5)]
+    assert found["seconds_per_1000"].tolist() == pytest.approx([5], rel=0.5)
+    with pytest.raises(RuntimeError, match="b has no weights yet"):
+        efficiency.drawing_times({"b": generators.create("dcgan", "smoke")})
+
+
 def test_the_time_is_that_of_a_thousand_images(folder, monkeypatch):
     monkeypatch.setattr(Generator, "sample", lambda self, labels, seed: sleep(0.01 * len(labels)))
     found = efficiency._measured(folder, "dcgan", 20, 1)

@@ -12,8 +12,9 @@ import torch
 from conftest import make_blobs
 from safetensors.torch import load_file
 
-from nbutils import generators, paper_build, shipping
+from nbutils import datasets, generators, paper_build, shipping
 from nbutils.artefacts import cache_folder, entry_name, find
+from nbutils.datasets import Splits
 from nbutils.files import ROOT
 from nbutils.protocols import GENERATORS
 from nbutils.scales import SCALES
@@ -187,6 +188,18 @@ def test_what_the_notebooks_draw_of_a_phantom_is_shipped(modality, expected):
     assert list(trainings)[: len(expected)] == expected
     found = {label: find("generator", generator.key(images)) for label, (generator, images) in trainings.items()}
     assert [label for label, artefact in found.items() if artefact is None or artefact.source != "shipped"] == []
+
+
+def test_the_generators_of_every_size_are_shipped_and_those_of_the_marker_beside_them(blobs, monkeypatch):
+    splits = Splits("blobs", blobs, blobs, blobs)
+    monkeypatch.setattr(datasets, "load", lambda name, image_size: splits)
+    montages = [f"{name}, {size} px" for size in (32, 64, 128) for name in ("stylegan2-ada", "ldm")]
+    assert list(shipping.trainings("phantom:lung_ct", seed=0)) == montages
+    radiographs = shipping.trainings("phantom:pneumonia", seed=0)
+    assert list(radiographs) == [*montages, "vqvae2, 64 px"]
+    assert {generator.config for generator, _ in radiographs.values()} == {
+        generators.create(name, "demo").config for name in GENERATORS["beauty_or_beast"]
+    }
 
 
 def test_seeds_belong_to_their_purpose_and_noise_to_its_seed():
