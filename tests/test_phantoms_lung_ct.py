@@ -54,11 +54,9 @@ def test_the_same_slice_looks_the_same_in_every_montage():
 
 def test_a_montage_is_the_same_whoever_else_is_drawn_beside_it():
     chest = draw_chest(streams(6, 3), shrunken=False)
-    several = chest.rows(torch.tensor([4, 1, 4, 0, 1]))
-    chosen = lung_ct._choose(several, streams(5, 7))
-    alone = [
-        lung_ct._choose(chest.rows(torch.tensor([i])), streams(5, 7).rows([k])) for k, i in enumerate([4, 1, 4, 0, 1])
-    ]
+    patients = torch.tensor([4, 1, 4, 0, 1])
+    chosen = lung_ct._choose(chest.rows(patients), streams(5, 7))
+    alone = [lung_ct._choose(chest.rows(patients[[i]]), streams(5, 7).rows([i])) for i in range(5)]
     assert torch.equal(chosen, torch.cat(alone))
 
 
