@@ -65,6 +65,12 @@ def _mage(dataset: str, seed: int) -> Trainings:
     return wanted | _varied(ablation.placements(SCALE, train), seed)
 
 
+def _utility(dataset: str, seed: int) -> Trainings:
+    """Return the generators of notebook 50."""
+    train = _small(dataset)
+    return {name: (generators.create(name, SCALE, seed), train) for name in GENERATORS["beauty_or_beast"]}
+
+
 def _chest(dataset: str, seed: int) -> Trainings:
     """Return the embeddings of notebook 42, and the settings of adapters that notebook 10 varies."""
     return {**_all_cases(dataset, seed), **_varied(ablation.variants(SCALE, _small(dataset)), seed)}
@@ -123,6 +129,7 @@ _TRAININGS: Mapping[str, Callable[[str, int], Trainings]] = {
     "prostate": _prostate,
     "chest": _chest,
     "histology": _all_cases,
+    "tissue": _utility,
     "pneumonia": _pneumonia,
     "lung_ct": _resolution,
 }

@@ -26,10 +26,10 @@ LAYERS = (
     "scales", "seeds", "files", "dataset_names", "progress", "images", "artefacts", "montage", "phantoms", "corpus",
     "datasets", "weights", "models", "training", "backbone", "perceptual", "protocols", "pipelines", "generators",
     "priors", "augmentation", "traditional", "imbalance", "metrics", "classification", "guidance", "online",
-    "comparison", "rebalancing", "oracle", "features", "fidelity", "mean_images", "reading", "efficiency", "resolution",
-    "embedding", "placement", "verdicts", "utility", "occlusion", "marker", "aspects", "papers", "claims", "tuning",
-    "composition", "ablation", "figures",
-    "online_figures", "widgets", "results", "parameters", "runs", "runner", "shipping", "paper_build", "__main__",
+    "comparison", "rebalancing", "oracle", "features", "fidelity", "mean_images", "reading", "efficiency",
+    "resolution", "embedding", "placement", "verdicts", "utility", "occlusion", "marker", "aspects", "papers",
+    "claims", "tuning", "composition", "ablation", "figures", "online_figures", "widgets", "results", "parameters",
+    "runs", "runner", "shipping", "paper_build", "__main__",
 )  # fmt: skip
 
 

@@ -202,6 +202,15 @@ def test_the_generators_of_every_size_are_shipped_and_those_of_the_marker_beside
     }
 
 
+def test_the_utility_papers_generators_are_to_be_shipped_for_the_tissue_phantom(blobs, monkeypatch):
+    monkeypatch.setattr(shipping, "_small", lambda dataset: blobs)
+    trainings = shipping.trainings("phantom:tissue", seed=2)
+    assert tuple(trainings) == GENERATORS["beauty_or_beast"]
+    for name, (generator, images) in trainings.items():
+        assert generator.config == generators.create(name, "demo").config
+        assert (generator.seed, images) == (2, blobs)
+
+
 def test_seeds_belong_to_their_purpose_and_noise_to_its_seed():
     assert derive_seed(0, "a", 1) == derive_seed(0, "a", 1)
     assert len({derive_seed(0), derive_seed(1), derive_seed(0, "a"), derive_seed(0, "a", 1)}) == 4

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from nbutils.papers import Claim
+from nbutils.protocols import GENERATORS
 
 PAPER = "beauty_or_beast"
 VQVAE2, STYLEGAN2, LDM = "vqvae2", "stylegan2-ada", "ldm"
-BEAUTY_GENERATORS = (VQVAE2, STYLEGAN2, LDM)
+BEAUTY_GENERATORS = GENERATORS[PAPER]
 """The generators of Tables I, II and IV."""
 
 REAL, TRADITIONAL = "real", "traditional"
