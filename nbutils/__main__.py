@@ -1,4 +1,4 @@
-"""The command line: python -m nbutils run | build-paper | ship | train-prior."""
+"""The command line: python -m nbutils run | build-paper | ship | train-prior | overview."""
 
 import argparse
 import os
@@ -59,6 +59,13 @@ def train_prior(arguments: argparse.Namespace) -> None:
     print(priors.get(arguments.name).ship())
 
 
+def overview(arguments: argparse.Namespace) -> None:
+    """Write the gallery and the verdicts into README.md and figures/, from the committed results."""
+    from nbutils.overview import write
+
+    print(*write(), sep="\n")
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose epilog is a function, called only when help is asked for: some lists need slow imports."""
 
@@ -105,6 +112,8 @@ def parser() -> Parser:
     command = commands.add_parser("train-prior", help=text, epilog=prior_epilog)
     command.add_argument("name", help="one of the names below")
     command.set_defaults(function=train_prior)
+    text = "write the gallery and all verdicts into README.md and figures/README.md, from the committed results"
+    commands.add_parser("overview", help=text).set_defaults(function=overview)
     return top
 
 

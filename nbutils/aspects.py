@@ -35,6 +35,35 @@ def rank_correlations(
     return found.assign(p_holm=holm(found["p"]))
 
 
+LESS_IS_BETTER = ("fir", "fd_", "kd_", "c2st_", "mean_image_kb")
+"""How the names of qualities begin of which less is better: more bytes of a mean image are less variety."""
+
+NO_TREND = "no trend"
+
+
+def correlations_by_seed(
+    results: pd.DataFrame, table: pd.DataFrame, qualities: Sequence[str], utilities: Sequence[str] = UTILITIES
+) -> pd.DataFrame:
+    """Return for each classifier seed how well the ranks of the sources in a quality and in a utility agree.
+
+    results: one row per method and seed, with generator_seed and the utilities. table: one row per source and
+    generator_seed, with the qualities; methods that are none of its sources are left out. Columns: method, "<quality>
+    (<utility>)", or NO_TREND, whose correlation is 0; seed; generator_seed; rank_correlation (Spearman's over the
+    sources, positive if the better ones have more utility; NaN for fewer than three).
+    """
+    both = results.merge(table, left_on=["method", "generator_seed"], right_on=["source", "generator_seed"])
+    rows = []
+    for (seed, generator), group in both.groupby(["seed", "generator_seed"]):
+        behind = {"seed": seed, "generator_seed": generator}
+        rows.append({"method": NO_TREND, **behind, "rank_correlation": 0.0})
+        for quality in qualities:
+            sign = -1 if quality.startswith(LESS_IS_BETTER) else 1
+            for utility in utilities:
+                rho = rank_correlation(sign * group[quality], group[utility]).rho
+                rows.append({"method": f"{quality} ({utility})", **behind, "rank_correlation": rho})
+    return pd.DataFrame(rows)
+
+
 def ticks(tables: Mapping[str, pd.DataFrame], real: str = "real") -> pd.DataFrame:
     """Return which generator is good at which of ASPECTS, True or False, one row per generator: Fig. 1 as a rule.
 

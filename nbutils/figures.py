@@ -46,6 +46,8 @@ AXES = {
     "with marker": ("balanced accuracy ↑ (%), with marker", 100),
     "without marker": ("without marker", 100),
     "swapped marker": ("swapped marker", 100),
+    "gain": ("accuracy gained ↑ (points)", 100),
+    "relative_fd": ("Fréchet distance ↓ (real: 1)", 1),
 }
 """What the axis of a metric says, and the factor of its unit."""
 

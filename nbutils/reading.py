@@ -80,6 +80,13 @@ def _chosen(images: ImageSet, labels: np.ndarray, per_class: int, seed: int) -> 
     return np.concatenate(rows)
 
 
+def spared(sources: Mapping[str, ImageSet], wanted: int) -> int:
+    """Return how many images of each class every source can give to a test and keep as many: `wanted` at most."""
+    counts = np.stack([images.class_counts() for images in sources.values()])
+    fewest = counts[:, counts.any(axis=0)].min()
+    return int(min(wanted, max(1, fewest // 2)))
+
+
 def automatic_reading(
     test: ReadingTest,
     sources: Mapping[str, ImageSet],

@@ -119,6 +119,20 @@ def extraction_utility(tuned: TunedExtractors, test: ImageSet) -> Utility:
     return _utility(pd.concat([reference[reference["method"] == REAL], found], ignore_index=True))
 
 
+def side_by_side(augmentation: Utility, extraction: Utility) -> pd.DataFrame:
+    """Return the gains of both utilities, one row per method and seed, NaN where a method has no such arm.
+
+    Columns: method, seed, generator_seed; of each utility, called "augmentation" and "extraction", the gain under its
+    name, and <name>_accuracy (fractions).
+    """
+    keys = ["method", "seed", "generator_seed"]
+    parts = [
+        found.gains.rename(columns={"gain": name, "accuracy": f"{name}_accuracy"}).set_index(keys)
+        for name, found in {"augmentation": augmentation, "extraction": extraction}.items()
+    ]
+    return pd.concat(parts, axis=1).reset_index()
+
+
 def answers(trained: TrainedArms, test: ImageSet) -> pd.DataFrame:
     """Return a row per classifier: method, seed, generator_seed, and right, (N,) bool, of each test image."""
     rows = [{**vars(job), "right": _right(trained.classifier(job), test)} for job in trained.jobs]

@@ -4,26 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nbutils.aspects import ASPECTS, rank_correlations, ticks
-from nbutils.claims import BEAUTY_GENERATORS
-from nbutils.papers import reported_value
+from nbutils.aspects import ASPECTS, NO_TREND, correlations_by_seed, rank_correlations, ticks
+from nbutils.claims import printed_aspects
 from nbutils.verdicts import holm
 
 
 def printed(data):
     """Return Table I or II of the utility paper as `ticks` takes it."""
-    columns = {
-        "distance": "fid", "mean_image_kb": "mean_image_kb", "augmentation": "augmentation",
-        "seconds_per_1000": "minutes_per_1000", "peak_memory": "peak_memory_gb",
-    }  # fmt: skip
-    rows = {
-        method: {
-            ours: reported_value("beauty_or_beast", method, f"{data}:{theirs}") for ours, theirs in columns.items()
-        }
-        | {"p": 0.6 - 0.59 * reported_value("beauty_or_beast", method, f"{data}:augmentation:significant")}
-        for method in ("real", *BEAUTY_GENERATORS)
-    }
-    return pd.DataFrame(rows).T
+    table = printed_aspects(data).drop(index="traditional")
+    return table.rename(columns={"fd_shipped": "distance", "peak_memory_mb": "peak_memory"})
 
 
 def test_the_rule_gives_fig_1_from_the_papers_own_tables():
@@ -76,3 +65,21 @@ def test_every_quality_is_held_against_both_utilities():
     assert found["n"].tolist() == [5, 5, 4, 4]
     assert found.loc[("fd", "augmentation"), "p"] == pytest.approx(2 / 120)
     assert found["p_holm"].tolist() == pytest.approx(holm(found["p"]))
+
+
+def test_correlations_by_seed_rank_the_sources_behind_each_classifier():
+    table = pd.DataFrame(
+        {"source": ["a", "b", "c"] * 2, "generator_seed": [0] * 3 + [1] * 3, "fd_x": [1.0, 2, 3, 3, 2, 1],
+         "recall": [0.1, 0.2, 0.3] * 2}
+    )  # fmt: skip
+    rows = [
+        {"method": name, "seed": seed, "generator_seed": seed % 2, "augmentation": gain}
+        for seed in range(2)
+        for name, gain in (("real", 9.0), ("a", 3.0), ("b", 2.0), ("c", 1.0))
+    ]
+    found = correlations_by_seed(pd.DataFrame(rows), table, ["fd_x", "recall"], ["augmentation"])
+    wide = found.pivot(index="seed", columns="method", values="rank_correlation")
+    assert wide["fd_x (augmentation)"].tolist() == pytest.approx([1, -1])  # the nearer, the better; then the farther
+    assert wide["recall (augmentation)"].tolist() == pytest.approx([-1, -1])
+    assert wide[NO_TREND].tolist() == [0, 0]
+    assert found["generator_seed"].tolist() == [0] * 3 + [1] * 3

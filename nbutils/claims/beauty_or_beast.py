@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from nbutils.papers import Claim
+import pandas as pd
+
+from nbutils.papers import Claim, reported_value
 from nbutils.protocols import GENERATORS
 
 PAPER = "beauty_or_beast"
@@ -14,6 +16,41 @@ REAL, TRADITIONAL = "real", "traditional"
 
 BEAUTY_DATA = ("histology", "xray", "xray-cropped")
 """Data of which Xing et al. print both utilities, as data/papers/beauty_or_beast.csv calls them; cropped: no marker."""
+
+_ALIKE = {"tissue": "histology", "bcss": "histology", "pneumonia": "xray"}  # phantoms and loaders
+_PRINTED = {
+    "fir": "fir",
+    "fd_shipped": "fid",
+    "precision": "precision",
+    "recall": "recall",
+    "mean_image_kb": "mean_image_kb",
+    "augmentation": "augmentation",
+    "extraction": "extraction",
+    "peak_memory_mb": "peak_memory_gb",
+    "seconds_per_1000": "minutes_per_1000",
+}
+_UNITS = {"peak_memory_mb": 1000, "seconds_per_1000": 60}
+
+
+def beauty_data(dataset: str) -> str | None:
+    """Return what data/papers calls the data of Xing et al. like those of a name for datasets.load, None = none are."""
+    scheme, _, rest = dataset.partition(":")
+    return _ALIKE.get(rest if scheme == "phantom" else scheme)
+
+
+def printed_aspects(data: str) -> pd.DataFrame:
+    """Return Table I, II or IV under our columns and in our units, one row per source; data: of BEAUTY_DATA.
+
+    fd_shipped: their Fréchet distance, which is on features of Inception. p: 0 where they mark the gain of augmentation
+    as significant, 1 where they do not; they print no other.
+    """
+    rows = {}
+    for source in (REAL, TRADITIONAL, *BEAUTY_GENERATORS):
+        values = {ours: reported_value(PAPER, source, f"{data}:{theirs}") for ours, theirs in _PRINTED.items()}
+        rows[source] = {name: value * _UNITS.get(name, 1) for name, value in values.items()}
+        rows[source]["p"] = 1.0 - (reported_value(PAPER, source, f"{data}:augmentation:significant") == 1)
+    return pd.DataFrame(rows).T.rename_axis("source")
+
 
 RESOLUTIONS = (256, 512)
 """Pixels at which Table III has both generators."""
