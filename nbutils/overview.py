@@ -113,8 +113,8 @@ def _checked(table: pd.DataFrame, claim: Claim, path: Path) -> dict:
     rows = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)]
     if len(rows) != 1:
         raise ValueError(
-            f"{path} must have one row for {claim.text!r} by {claim.metric} ({claim.printed()}), found {len(rows)}; run its notebook's "
-            "evidence again (make evidence)."
+            f"{path} must have one row for {claim.text!r} by {claim.metric} ({claim.printed()}), found {len(rows)}; "
+            "run its notebook's evidence again (make evidence)."
         )
     return rows.iloc[0][["ours", "interval_95", "verdict"]].to_dict()
 

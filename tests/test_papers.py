@@ -16,6 +16,7 @@ from nbutils.claims import (
     IOIS_METRICS,
     PRINTED_DATA,
     attention_claim,
+    beauty_data,
     correlation_claims,
     genmix_claims,
     inheritance_claims,
@@ -28,6 +29,7 @@ from nbutils.claims import (
     mage_generation_claims,
     mage_questions,
     marker_claims,
+    printed_aspects,
     printed_data,
     quality_claims,
     resolution_claims,
@@ -474,6 +476,20 @@ def test_paper_scale_has_the_numbers_of_the_protocol(paper):
             assert settings.num_steps * settings.batch_size == pytest.approx(value * images, rel=0.01)
         else:
             assert part in ("share", "alpha", "images", "image_size"), setting
+
+
+def test_the_utility_papers_tables_stand_under_our_columns_and_units():
+    assert [beauty_data(name) for name in ("phantom:tissue", "bcss:/x", "phantom:pneumonia", "pneumonia:/x")] == [
+        "histology", "histology", "xray", "xray",
+    ]  # fmt: skip
+    assert [beauty_data(name) for name in ("phantom:liver", "folder:tissue")] == [None, None]
+    table = printed_aspects("histology")
+    assert table.index.tolist() == ["real", "traditional", *BEAUTY_GENERATORS]
+    ldm = table.loc["ldm"]
+    assert ldm["augmentation"] == pytest.approx(0.0364)
+    assert (ldm["fd_shipped"], ldm["fir"], ldm["p"]) == (62.56, 0.25, 0)
+    assert (ldm["peak_memory_mb"], ldm["seconds_per_1000"]) == (18_100, 720)
+    assert table.loc["stylegan2-ada", "p"] == 1
 
 
 def test_every_paper_has_its_classifier_and_its_showpiece():

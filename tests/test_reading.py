@@ -12,7 +12,7 @@ from nbutils.features import Extractor
 from nbutils.images import synthetic_set
 from nbutils.metrics.detection import d_prime, exact_interval
 from nbutils.papers import protocol
-from nbutils.reading import PER_CLASS, automatic_reading, fake_identification, reading_test
+from nbutils.reading import PER_CLASS, automatic_reading, fake_identification, reading_test, spared
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +53,13 @@ def test_the_paper_reads_sixty_images_of_tissue_and_fifty_of_the_others():
     for name, classes in counts.items():
         assert protocol("beauty_or_beast")[f"reading.{name}"] == PER_CLASS[name]
         assert 5 * classes * PER_CLASS[name] == {"histology": 60}.get(name, 50)
+
+
+def test_half_of_the_rarest_class_of_any_source_can_be_spared(sources):
+    assert spared(sources, wanted=10) == 10
+    few = {**sources, "bad": sources["bad"].subset([*range(0, 60, 2), 1, 3, 5, 7])}
+    assert spared(few, wanted=10) == 2
+    assert spared({"one": sources["real"].of_class(1)}, wanted=99) == 15  # a class that nobody has does not count
 
 
 def test_too_few_images_and_classes_without_any_are_named_or_left_out(sources):

@@ -20,6 +20,7 @@ from nbutils.utility import (
     augmentation_utility,
     extraction_arms,
     extraction_utility,
+    side_by_side,
 )
 
 CONFIG = ClassifierConfig(
@@ -152,6 +153,22 @@ def test_the_reference_of_extraction_is_the_classifier_that_real_images_trained_
     assert found.loc["g", "gain"] == 0
     assert found.loc["real", "gain"] == 0
     assert found.loc["real, tuned", "gain"] > 0 > found.loc["scratch", "gain"]
+
+
+def test_both_gains_stand_beside_each_other_by_method_and_seed(splits, answers):
+    tuned = Answers([{"real": row["g"], "g": row["real"]} for row in answers])
+    tuned.pretrained = Answers(answers)
+    found = [augmentation_utility(Answers(answers), splits.test), extraction_utility(tuned, splits.test)]
+    table = side_by_side(*found)
+    assert len(table) == 3 * 8
+    row = table.set_index(["method", "seed"]).loc[("g", 3)]
+    assert row["augmentation"] == pytest.approx(answers[3]["g"].mean() - answers[3]["real"].mean())
+    assert row["augmentation_accuracy"] == answers[3]["g"].mean()
+    assert row["extraction"] == 0
+    lone = table[table["method"] == "real, tuned"]
+    assert lone["augmentation"].isna().all()
+    assert (lone["extraction"] > 0).all()
+    assert (lone["generator_seed"] == 0).all()
 
 
 def test_arms_are_trained_tested_and_told_apart_from_end_to_end(splits):
