@@ -65,7 +65,8 @@ def build_all() -> pd.DataFrame:
     own[LatentDiffusion.name] = _ldm
     own |= {kind.name: partial(_mage, kind) for kind in (MageFineTuned, MageAdapter, MageAdapterVQ)}
     candidates = [own[name]() if name in own else _generator(name) for name in generators.names()]
-    return pd.DataFrame([_checked(each) for each in (*candidates, *map(_classifier, CLASSIFIERS))])
+    networks = {config_at("paper", paper=paper).network: paper for paper in CLASSIFIERS}  # two may train the same
+    return pd.DataFrame([_checked(each) for each in (*candidates, *map(_classifier, networks.values()))])
 
 
 def _generator(name: str) -> Candidate:
