@@ -136,8 +136,8 @@ def test_attention_to_the_marker_is_more_where_there_is_one(variants):
 
 
 def test_images_of_one_patient_are_one_pair():
-    differences, patients = np.array([1.0, 3.0, 2.0, 5.0]), np.array(["a", "a", "b", "c"])
-    assert marker._paired_p(differences, patients) == pytest.approx(stats.wilcoxon([2.0, 2.0, 5.0]).pvalue)
+    differences, patients = np.array([1.0, 3.0, -3.0, 5.0, 6.0, 7.0]), np.array(list("aabcde"))
+    assert marker._paired_p(differences, patients) == pytest.approx(stats.wilcoxon([2.0, -3.0, 5.0, 6.0, 7.0]).pvalue)
     assert marker._paired_p(np.zeros(4), patients) == 1.0
 
 

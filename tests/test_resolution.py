@@ -1,5 +1,7 @@
 """nbutils.resolution: every size against real images of that size, and all of them at one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,7 +53,7 @@ def test_native_distances_are_of_images_as_they_are_and_common_ones_of_one_size(
 
 
 def test_resized_images_are_others_to_a_cache():
-    images = make_blobs(4, 0)
+    images = replace(make_blobs(4, 0), origin="blobs size=16")
     assert resized(images, 16) is images
     assert resized(images, 32).images.shape == (4, 1, 32, 32)
     assert resized(images, 32).fingerprint() != images.fingerprint()
