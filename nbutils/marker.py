@@ -22,7 +22,8 @@ from nbutils.metrics.detection import exact_interval
 from nbutils.metrics.utility import combined_p, mcnemar
 from nbutils.occlusion import corner_shares, occlusion_maps
 from nbutils.phantoms.pneumonia import MARKER_CORNER, MARKER_CROP
-from nbutils.protocols import ClassifierConfig
+from nbutils.protocols import SPLIT_IMAGES, ClassifierConfig
+from nbutils.scales import at_scale
 from nbutils.utility import Utility, answers
 
 WITH, WITHOUT, SWAPPED = "with marker", "without marker", "swapped marker"
@@ -45,11 +46,16 @@ NUM_LOOKED_AT = {"smoke": 6, "demo": 40, "gpu": 120, "paper": 120}
 KEYS = ["method", "seed", "generator_seed"]
 
 
-def variants(dataset: str, image_size: int) -> dict[str, Splits] | None:
+def load(dataset: str, scale: str) -> Splits:
+    """Return a data set of radiographs at the IMAGE_SIZES of a scale, with its SPLIT_IMAGES."""
+    return datasets.load(dataset, image_size=at_scale(IMAGE_SIZES, scale)).thinned(SPLIT_IMAGES[scale])
+
+
+def variants(dataset: str, scale: str) -> dict[str, Splits] | None:
     """Return the data set in all VARIANTS; None = it is another one, of which it is not known where markers are."""
     if dataset != VARIANTS[WITH]:
         return None
-    return {variant: datasets.load(name, image_size=image_size) for variant, name in VARIANTS.items()}
+    return {variant: load(name, scale) for variant, name in VARIANTS.items()}
 
 
 def cropped(images: ImageSet) -> ImageSet:

@@ -13,6 +13,7 @@ from nbutils.fidelity import REAL, fidelity
 from nbutils.generators.base import Generator
 from nbutils.images import ImageSet, resized
 from nbutils.mean_images import POOLED, mean_image_sizes
+from nbutils.protocols import SPLIT_IMAGES
 from nbutils.reading import automatic_reading, fake_identification, reading_test
 from nbutils.scales import at_scale
 from nbutils.seeds import derive_seed
@@ -36,9 +37,10 @@ BySize = Mapping[int, Mapping[str, ImageSet]]
 """Pixels -> source -> its images."""
 
 
-def load(dataset: str, sizes: Sequence[int], **options) -> dict[int, Splits]:
-    """Return a data set at several sizes, each read and resized by itself; options: of datasets.load."""
-    return {size: datasets.load(dataset, image_size=size, **options) for size in sizes}
+def load(dataset: str, scale: str) -> dict[int, Splits]:
+    """Return a data set at the SIZES of a scale, each read and resized by itself, with its SPLIT_IMAGES."""
+    count = at_scale(SPLIT_IMAGES, scale)
+    return {size: datasets.load(dataset, image_size=size).thinned(count) for size in at_scale(SIZES, scale)}
 
 
 def common_size(scale: str) -> int:

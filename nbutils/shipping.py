@@ -94,7 +94,7 @@ def _prostate(dataset: str, seed: int) -> Trainings:
 
 def _resolution(dataset: str, seed: int) -> Trainings:
     """Return the generators of notebook 51, each trained at every size."""
-    every = resolution.load(dataset, resolution.SIZES[SCALE])
+    every = resolution.load(dataset, SCALE)
     return {
         f"{name}, {size} px": (generators.create(name, SCALE, seed), splits.train)
         for size, splits in every.items()
@@ -105,7 +105,7 @@ def _resolution(dataset: str, seed: int) -> Trainings:
 def _marker(dataset: str, seed: int) -> Trainings:
     """Return the generators of notebook 52; two of them are those of 51 at this size."""
     size = marker.IMAGE_SIZES[SCALE]
-    train = datasets.load(dataset, image_size=size).train
+    train = marker.load(dataset, SCALE).train
     names = GENERATORS["beauty_or_beast"]
     return {f"{name}, {size} px": (generators.create(name, SCALE, seed), train) for name in names}
 

@@ -40,12 +40,15 @@ def variants():
 
 
 def test_only_one_phantom_has_variants(monkeypatch):
-    asked = []
-    monkeypatch.setattr(marker.datasets, "load", lambda name, image_size: asked.append((name, image_size)) or name)
-    assert list(marker.variants("phantom:pneumonia", 16)) == [marker.WITH, marker.WITHOUT, marker.SWAPPED]
+    asked, whole = [], Splits("blobs", *(make_blobs(130, seed) for seed in range(3)))
+    monkeypatch.setattr(marker.datasets, "load", lambda name, image_size: asked.append((name, image_size)) or whole)
+    found = marker.variants("phantom:pneumonia", "smoke")
+    assert list(found) == [marker.WITH, marker.WITHOUT, marker.SWAPPED]
     assert asked[1] == ("phantom:pneumonia_unmarked", 16)
+    assert [len(part) for part in found[marker.SWAPPED].splits().values()] == [100] * 3
+    assert marker.load("folder:/x", "demo") is whole
     for other in ("phantom:pneumonia_unmarked", "pneumonia:/x", "folder:/x"):
-        assert marker.variants(other, 16) is None
+        assert marker.variants(other, "smoke") is None
 
 
 def test_any_marker_of_the_phantom_lies_in_the_corner_and_none_survives_the_crop():

@@ -180,9 +180,7 @@ def shortcut_claims(with_marker: str, others: Sequence[str]) -> list[Claim]:
     The methods are variants of the test images, told by one classifier: with_marker, and `others`, without or swapped.
     """
     text = "Classifiers trained with the marker go by it"
-    return [
-        Claim(PAPER, f"{text}: worse on images {other}", with_marker, (other,), "balanced_accuracy") for other in others
-    ]
+    return [Claim(PAPER, f"{text} (tested: {other})", with_marker, (other,), "balanced_accuracy") for other in others]
 
 
 def inheritance_claims() -> list[Claim]:

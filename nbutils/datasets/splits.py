@@ -1,6 +1,6 @@
 """Splits: the training, validation and test images of one data set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nbutils.images import ImageSet
 
@@ -25,3 +25,9 @@ class Splits:
     def splits(self) -> dict[str, ImageSet]:
         """Return {"train": ..., "val": ..., "test": ...}."""
         return {split: getattr(self, split) for split in SPLITS}
+
+    def thinned(self, count: int | None) -> "Splits":
+        """Return about `count` images of each split, see ImageSet.thinned, None = all of them."""
+        if count is None:
+            return self
+        return replace(self, **{split: images.thinned(count, seed=0) for split, images in self.splits().items()})
