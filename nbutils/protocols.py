@@ -277,6 +277,9 @@ TUNING_EPOCHS = {"smoke": 2, "demo": 20, "gpu": 20, "paper": 20}
 TUNING_SHARE = 0.5
 """The share of the real training images on which they do so."""
 
+AS_THEY_LIE = {"flip": False}
+"""What generators of notebooks 51 and 52 are set to: in a mirrored chest heart and marker lie on the wrong side."""
+
 SPLIT_IMAGES = {"smoke": 100, "demo": None, "gpu": None, "paper": None}
 """Scale -> images of each split with which notebooks 51 and 52 work, None: all. They have several data sets each."""
 

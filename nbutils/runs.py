@@ -97,12 +97,17 @@ class Run:
         return trained
 
     def fitted_generators(
-        self, names: Sequence[str], images: ImageSet, num_seeds: int = 1
+        self, names: Sequence[str], images: ImageSet, num_seeds: int = 1, **overrides
     ) -> dict[str, list[Generator]]:
-        """Return `fitted` generators by name, each one for each seed 0, 1, …, all trained on the same images."""
+        """Return `fitted` generators by name, each one for each seed 0, 1, …, all trained on the same images.
+
+        overrides: as for `generator`, the same for all of them.
+        """
         labels = {name: [f"{name} (seed {seed})" for seed in range(num_seeds)] for name in names}
         wanted = {
-            label: (self.generator(name, seed), images) for name in names for seed, label in enumerate(labels[name])
+            label: (self.generator(name, seed, **overrides), images)
+            for name in names
+            for seed, label in enumerate(labels[name])
         }
         trained = self.fitted(wanted)
         return {name: [trained[label] for label in labels[name]] for name in names}
@@ -120,10 +125,10 @@ class Run:
         duration = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
         announce(f"Training {listed}: about {duration} in all. Interrupted, it goes on where it stood.")
 
-    def live_training(self, name: str, images: ImageSet) -> Generator:
+    def live_training(self, name: str, images: ImageSet, **overrides) -> Generator:
         """Return a generator trained live for the scale's few `live_steps`, to be looked at and thrown away."""
         self.audit.check(f"live training of {name}", images)
-        generator = self.generator(name, self.seed, self.settings.live_steps)
+        generator = self.generator(name, self.seed, self.settings.live_steps, **overrides)
         with self.timed(f"live training of {name}"):
             generator.fit(images)
         print(f"Trained {name} live for {generator.log.num_steps} steps, in {generator.log.seconds:.0f} s.")

@@ -8,7 +8,7 @@ from nbutils.generators.base import Generator
 from nbutils.generators.diffusion import RANDOM
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.images import ImageSet
-from nbutils.protocols import GENERATORS
+from nbutils.protocols import AS_THEY_LIE, GENERATORS
 from nbutils.scales import RUN_SCALES
 from nbutils.traditional import NUM_CASES, few_cases
 
@@ -96,7 +96,7 @@ def _resolution(dataset: str, seed: int) -> Trainings:
     """Return the generators of notebook 51, each trained at every size."""
     every = resolution.load(dataset, SCALE)
     return {
-        f"{name}, {size} px": (generators.create(name, SCALE, seed), splits.train)
+        f"{name}, {size} px": (generators.create(name, SCALE, seed, **AS_THEY_LIE), splits.train)
         for size, splits in every.items()
         for name in resolution.GENERATORS
     }
@@ -107,7 +107,7 @@ def _marker(dataset: str, seed: int) -> Trainings:
     size = marker.IMAGE_SIZES[SCALE]
     train = marker.load(dataset, SCALE).train
     names = GENERATORS["beauty_or_beast"]
-    return {f"{name}, {size} px": (generators.create(name, SCALE, seed), train) for name in names}
+    return {f"{name}, {size} px": (generators.create(name, SCALE, seed, **AS_THEY_LIE), train) for name in names}
 
 
 def _pneumonia(dataset: str, seed: int) -> Trainings:
