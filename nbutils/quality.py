@@ -7,7 +7,7 @@ import pandas as pd
 from nbutils.fidelity import REAL as TRAIN
 from nbutils.fidelity import fidelity, two_sample_tests
 from nbutils.images import ImageSet
-from nbutils.mean_images import POOLED, mean_image_sizes
+from nbutils.mean_images import POOLED
 from nbutils.metrics.manifold import NEIGHBOURS
 from nbutils.reading import automatic_reading, fake_identification, reading_test, spared
 
@@ -44,18 +44,19 @@ def qualities(
     train: ImageSet,
     test: ImageSet,
     answers: pd.DataFrame,
+    sizes: pd.DataFrame,
     *,
     extractor: str = "shipped",
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return every measure of each source against the real test images, one row per source, REAL first.
 
-    answers: of one reader, to images of the same sources. Columns: source; fir (share called fake); those of
+    answers: of one reader, to images of the same sources. sizes: as mean_images.mean_image_sizes of them and REAL.
+    Columns: source; fir (share called fake); those of
     fidelity.fidelity; c2st_<extractor> (share told from test images); mean_image_kb (of the pooled mean image). Raises
     what fidelity.fidelity raises.
     """
     shared = (sources, train, test, extractor, seed)
-    sizes = mean_image_sizes({REAL: train, **sources}, seed=seed)
     parts = [
         fake_identification(answers, REAL)[["source", "fir"]],
         fidelity(*shared).replace({"source": {TRAIN: REAL}}),
@@ -71,17 +72,17 @@ def class_qualities(
     train: ImageSet,
     test: ImageSet,
     answers: pd.DataFrame,
+    sizes: pd.DataFrame,
     *,
     extractor: str = "shipped",
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return the measures within each class, one row per class and source, REAL first.
 
-    Columns: class, then those of `qualities` but c2st_<extractor>. Classes of which a source, or the test set, has no
-    more than NEIGHBOURS images are left out. Distances of few images are mostly bias: of a class every source gives the
-    same number. Raises ValueError if no class is left.
+    answers, sizes: as for `qualities`. Columns: class, then those of `qualities` but c2st_<extractor>. Classes of which
+    a source, or the test set, has no more than NEIGHBOURS images are left out. Distances of few images are mostly bias:
+    of a class every source gives the same number. Raises ValueError if no class is left.
     """
-    sizes = mean_image_sizes({REAL: train, **sources}, seed=seed).set_index(["class", "source"])["mean_image_kb"]
     fir = answers.groupby(["class", "source"])["fake"].mean().rename("fir")
     rows = []
     for label, name in enumerate(train.class_names):
@@ -95,4 +96,4 @@ def class_qualities(
             f"in each of {', '.join(train.class_names)}; draw more."
         )
     table = pd.concat(rows, ignore_index=True).replace({"source": {TRAIN: REAL}}).set_index(["class", "source"])
-    return table.join(fir).join(sizes).reset_index()
+    return table.join(fir).join(sizes.set_index(["class", "source"])["mean_image_kb"]).reset_index()

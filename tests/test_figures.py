@@ -144,7 +144,7 @@ def test_utility_is_drawn_over_quality_in_their_units_with_names_and_intervals()
     np.testing.assert_allclose(np.array(points.lines[2][0].get_segments())[:, :, 1], [[1, 4], [-3, 0]])
     assert [text.get_text() for text in ax.texts] == ["a", "b"]
     assert ax.get_xlabel() == "Fréchet distance ↓ (shipped features)"
-    assert ax.get_ylabel() == "gained by augmentation ↑ (points)"
+    assert ax.get_ylabel() == "augmentation gains ↑ (points)"
     bare = quality_against_utility(table[["source", "fd_shipped", "augmentation"]], "fd_shipped", "augmentation", ax)
     assert bare.containers[-1].lines[2] == ()
 

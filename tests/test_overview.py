@@ -57,8 +57,8 @@ def test_every_claim_of_every_paper_has_a_row_and_claims_without_evidence_are_no
 
 def test_the_notebooks_of_the_list_check_the_claims_of_the_list():
     for path in (ROOT / "figures").glob("*/*/claims.csv"):
-        notebook = path.parts[-3]
-        if notebook in overview.CLAIMS:
+        notebook, folder = path.parts[-3:-1]
+        if notebook in overview.CLAIMS and folder in across.FOLDERS:
             listed = sorted((claim.text, claim.metric) for claim in overview.CLAIMS[notebook][1]())
             checked = pd.read_csv(path)
             assert sorted(zip(checked["claim"], checked["metric"], strict=True)) == listed, path
@@ -107,6 +107,8 @@ def test_only_what_is_between_the_markers_changes():
         overview.replaced(MARKED, "other", "new")
     with pytest.raises(ValueError, match="one line"):
         overview.replaced(MARKED * 2, "gallery", "new")
+    with pytest.raises(ValueError, match="one line"):
+        overview.replaced("<!-- end of gallery --> <!-- gallery -->", "gallery", "new")
 
 
 def test_the_command_writes_texts_and_figure(root):
@@ -166,7 +168,7 @@ def test_distances_within_classes_are_summed():
 
 def test_correlations_are_those_within_a_paper(results):
     table = across.measured(results)
-    more = pd.concat([table, table.assign(relative_fd=9.0, gain=0.5).iloc[:1]])
+    more = pd.concat([table, table.assign(relative_fd=9.0, gain=-0.5).iloc[:1]])
     found = across.correlations(more)
-    assert found["rho"].tolist() == pytest.approx([1.0])
+    assert found["rho"].tolist() == pytest.approx([-0.5])
     assert np.isnan(across.correlations(table)["rho"].iloc[0])

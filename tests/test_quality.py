@@ -33,7 +33,8 @@ def data():
 def measured(function, data, seed=0):
     train, test, sources = data
     answers = quality.automatic_answers(sources, train, untold=["good"], extractor="pixels", seed=seed)
-    return answers, function(sources, train, test, answers, extractor="pixels", seed=seed)
+    sizes = mean_image_sizes({"real": train, **sources}, seed=seed)
+    return answers, function(sources, train, test, answers, sizes, extractor="pixels", seed=seed)
 
 
 def test_each_source_has_all_measures_real_images_first(data):
