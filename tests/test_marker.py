@@ -141,7 +141,7 @@ def test_attention_to_the_marker_is_more_where_there_is_one(variants):
 def test_images_of_one_patient_are_one_pair():
     differences, patients = np.array([1.0, 3.0, -3.0, 5.0, 6.0, 7.0]), np.array(list("aabcde"))
     assert marker._paired_p(differences, patients) == pytest.approx(stats.wilcoxon([2.0, -3.0, 5.0, 6.0, 7.0]).pvalue)
-    assert marker._paired_p(np.zeros(4), patients) == 1.0
+    assert marker._paired_p(np.zeros(6), patients) == 1.0
 
 
 def test_gains_of_both_utilities_stand_beside_each_other():
