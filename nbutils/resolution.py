@@ -24,13 +24,13 @@ SIZES = {"smoke": (16, 32), "demo": (32, 64, 128), "gpu": (64, 128, 256), "paper
 GENERATORS = ("stylegan2-ada", "ldm")
 """Those of Table III."""
 
-NUM_IMAGES = {"smoke": 40, "demo": 400, "gpu": 600, "paper": 600}
+NUM_IMAGES = {"smoke": 40, "demo": 250, "gpu": 600, "paper": 600}
 """Scale -> images that each generator draws at each size."""
 
-READ_PER_CLASS = {"smoke": 3, "demo": 50, "gpu": 50, "paper": 5}
+READ_PER_CLASS = {"smoke": 3, "demo": 25, "gpu": 50, "paper": 5}
 """Scale -> images of each class and source that are read; the paper's people read 5 radiographs, or 10 montages."""
 
-TIMED_IMAGES = {"smoke": 4, "demo": 64, "gpu": 64, "paper": 16}
+TIMED_IMAGES = {"smoke": 4, "demo": 32, "gpu": 64, "paper": 16}
 """Scale -> images drawn to tell how long 1,000 take."""
 
 BySize = Mapping[int, Mapping[str, ImageSet]]
