@@ -228,7 +228,7 @@ _BEAUTY_OR_BEAST = {
     "gpu": replace(_GENMIX["demo"], num_epochs=40, patience=10, max_epoch_images=None),
     "paper": _XING,
 }
-# Radiographs are generated at 64 px at demo scale, and read at half of that, so that 51 classifiers and their last layers stay affordable.
+# Radiographs are drawn at 64 px at demo scale, and read at half of that, so that some fifty classifiers take minutes.
 _BEAUTY_OR_BEAST_XRAY = _BEAUTY_OR_BEAST | {
     "demo": replace(_GENMIX["demo"], num_epochs=10, patience=10, input_size=32),
 }
