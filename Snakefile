@@ -25,7 +25,6 @@ EVIDENCE = {
     "41_ti_classification": f"{SEEDS} -p num_cases 200",
     "42_ti_composition": "-p num_seeds 3 -p num_images 32",
     "43_ti_inpainting": "-p num_seeds 3 -p num_images 32",
-    "50_utility_comparison": SEEDS,
 }
 
 
