@@ -200,7 +200,7 @@ def _shortened(config: ClassifierConfig, num_epochs: int, **changes) -> Classifi
 _SMALL_LI = replace(_LI, network="test_byobnet", initial_weights="prior", input_size=None)
 _IOIS = {
     "smoke": _shortened(_SMALL_LI, num_epochs=2, max_epoch_images=64),
-    # So few steps are not enough for SGD: on validation images of phantom:dermoscopy its macro-F1 was 0.30 to 0.51
+    # So few steps are not enough for SGD: on validation images of phantom:dermoscopy its macro-F1 was 0.27 to 0.51
     # whatever the rate, even with twice as many, and that of Adam, its rate falling late, 0.55.
     "demo": replace(
         _shortened(_SMALL_LI, num_epochs=15, max_epoch_images=768, batch_size=64),

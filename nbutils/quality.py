@@ -52,9 +52,8 @@ def qualities(
     """Return every measure of each source against the real test images, one row per source, REAL first.
 
     answers: of one reader, to images of the same sources. sizes: as mean_images.mean_image_sizes of them and REAL.
-    Columns: source; fir (share called fake); those of
-    fidelity.fidelity; c2st_<extractor> (share told from test images); mean_image_kb (of the pooled mean image). Raises
-    what fidelity.fidelity raises.
+    Columns: source; fir (share called fake); those of fidelity.fidelity; c2st_<extractor> (share told from test
+    images); mean_image_kb (of the pooled mean image). Raises what fidelity.fidelity raises.
     """
     shared = (sources, train, test, extractor, seed)
     parts = [

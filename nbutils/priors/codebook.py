@@ -1,14 +1,18 @@
 """Training of networks that rebuild images from codes: the losses of codes and vectors, and codes that are revived."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nbutils.images import to_float
 from nbutils.models.codes import perplexity
+from nbutils.priors.base import corpus_images
 from nbutils.priors.rebuilding import RebuildingMethod, RebuildingRecipe
-from nbutils.training import device
+from nbutils.seeds import derive_seed
+from nbutils.training import BatchOrder, device
 
 
 @dataclass(frozen=True)
@@ -74,3 +78,12 @@ class CodebookMethod(RebuildingMethod):
 
     def load_extra_state(self, state: dict) -> None:
         self.unused = state["unused"].to(device())
+
+
+def image_batches(name: str, recipe: CodebookRecipe) -> Callable[[int], tuple[Tensor]]:
+    """Return what a prior of this name trains on: a function from step to images of the corpus (B, 3, S, S) -1..1."""
+    images = torch.from_numpy(corpus_images(recipe.num_images, recipe.image_size))
+    order = BatchOrder(len(images), recipe.batch_size, derive_seed(0, name, "batches"))
+    return lambda step: (
+        to_float(images[order.indices(step)]).contiguous(memory_format=torch.channels_last).to(device()),
+    )

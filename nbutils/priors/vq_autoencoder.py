@@ -1,6 +1,5 @@
 """The VQ autoencoder of latent diffusion (Rombach et al. 2022), on diffusers' VQModel, trained on the corpus."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +8,11 @@ from diffusers import VQModel
 from torch import Tensor, nn
 
 from nbutils.backbone import load_backbone
-from nbutils.images import to_float
 from nbutils.pipelines import encode, load_autoencoder
 from nbutils.priors.base import Prior, corpus_images
-from nbutils.priors.codebook import CodebookMethod, CodebookRecipe
+from nbutils.priors.codebook import CodebookMethod, CodebookRecipe, image_batches
 from nbutils.seeds import derive_seed
-from nbutils.training import BatchOrder, TrainingLog, device, train
+from nbutils.training import TrainingLog, train
 
 VQ_AUTOENCODER = "vqvae"
 STATISTICS_IMAGES = 2000
@@ -80,21 +78,13 @@ class VQAutoencoder(Prior):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(0, self.name, "weights"))
             method = VQAutoencoderMethod(recipe, load_backbone(self.needs["backbone"].folder()))
-        log = train(
-            method, self._batches(), recipe.num_steps, seed=0, description=self.name, checkpoint=folder / "training.pt"
-        )
+        batches = image_batches(self.name, recipe)
+        log = train(method, batches, recipe.num_steps, seed=0, description=self.name, checkpoint=folder / "training.pt")
         autoencoder = method.averages["autoencoder"].module.eval()
         vectors = encode(autoencoder, corpus_images(recipe.num_images, recipe.image_size)[:STATISTICS_IMAGES])
         autoencoder.register_to_config(scaling_factor=round(1 / float(vectors.float().std()), 4))
         autoencoder.half().save_pretrained(folder / VQ_AUTOENCODER)
         return log
-
-    def _batches(self) -> Callable[[int], tuple[Tensor]]:
-        images = torch.from_numpy(corpus_images(self.recipe.num_images, self.recipe.image_size))
-        order = BatchOrder(len(images), self.recipe.batch_size, derive_seed(0, self.name, "batches"))
-        return lambda step: (
-            to_float(images[order.indices(step)]).contiguous(memory_format=torch.channels_last).to(device()),
-        )
 
     def load(self) -> VQModel:
         """Return the trained autoencoder, frozen, in float32 on the device."""

@@ -1,6 +1,5 @@
 """The VQGAN prior, on MAGE's tokenizer, trained on the corpus: images to codes and back."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +13,11 @@ from nbutils.artefacts import cached
 from nbutils.backbone import load_backbone
 from nbutils.files import atomic
 from nbutils.generators.image_codes import encoded
-from nbutils.images import to_float
 from nbutils.models.vqgan import VQGAN, VQGANConfig
 from nbutils.priors.base import Prior, corpus_images
-from nbutils.priors.codebook import CodebookMethod, CodebookRecipe
+from nbutils.priors.codebook import CodebookMethod, CodebookRecipe, image_batches
 from nbutils.seeds import derive_seed
-from nbutils.training import BatchOrder, TrainingLog, device, placed, train
+from nbutils.training import TrainingLog, placed, train
 
 WEIGHTS = "vqgan.safetensors"
 
@@ -67,17 +65,10 @@ class VQGANPrior(Prior):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(0, self.name, "weights"))
             method = VQGANMethod(recipe, load_backbone(self.needs["backbone"].folder()))
-        batches = self._batches()
+        batches = image_batches(self.name, recipe)
         log = train(method, batches, recipe.num_steps, seed=0, description=self.name, checkpoint=folder / "training.pt")
         weights.save_half(method.averages["autoencoder"].module.state_dict(), folder / WEIGHTS)
         return log
-
-    def _batches(self) -> Callable[[int], tuple[Tensor]]:
-        images = torch.from_numpy(corpus_images(self.recipe.num_images, self.recipe.image_size))
-        order = BatchOrder(len(images), self.recipe.batch_size, derive_seed(0, self.name, "batches"))
-        return lambda step: (
-            to_float(images[order.indices(step)]).contiguous(memory_format=torch.channels_last).to(device()),
-        )
 
     def load(self) -> VQGAN:
         """Return the trained tokenizer, frozen, in float32 on the device."""
