@@ -23,8 +23,7 @@ def mean_images(sources: Mapping[str, ImageSet], seed: int = 0) -> Means:
     are left out. Raises ValueError if no class is in all sources.
     """
     drawn = _equally_many(sources, seed)
-    pooled = {source: np.concatenate([classes[source] for classes in drawn.values()]) for source in sources}
-    return {name: {s: mean_image(images) for s, images in of.items()} for name, of in {**drawn, POOLED: pooled}.items()}
+    return {name: {source: mean_image(images) for source, images in of.items()} for name, of in drawn.items()}
 
 
 def mean_image_sizes(sources: Mapping[str, ImageSet], encoding: Encoding | None = None, seed: int = 0) -> pd.DataFrame:
@@ -33,20 +32,16 @@ def mean_image_sizes(sources: Mapping[str, ImageSet], encoding: Encoding | None 
     encoding: None = Encoding(). Columns: class, source, mean_image_kb, n (images behind the mean), recipe (how it was
     written). Compare within a class only. Raises what `mean_images` raises.
     """
-    encoding, means = encoding or Encoding(), mean_images(sources, seed)
-    drawn = _equally_many(sources, seed)
-    counts = {name: len(next(iter(of.values()))) for name, of in drawn.items()}
-    counts[POOLED] = sum(counts.values())
-    rows = [
-        {"class": name, "source": source, "mean_image_kb": lossless_kilobytes(mean, encoding), "n": counts[name]}
-        for name, of in means.items()
-        for source, mean in of.items()
-    ]
+    encoding, rows = encoding or Encoding(), []
+    for name, of in _equally_many(sources, seed).items():
+        for source, images in of.items():
+            size = lossless_kilobytes(mean_image(images), encoding)
+            rows.append({"class": name, "source": source, "mean_image_kb": size, "n": len(images)})
     return pd.DataFrame(rows).assign(recipe=str(encoding))
 
 
 def _equally_many(sources: Mapping[str, ImageSet], seed: int) -> dict[str, dict[str, np.ndarray]]:
-    """Return class -> source -> images (n, C, H, W) uint8, the same n in each source of a class."""
+    """Return class, POOLED last -> source -> images (n, C, H, W) uint8, the same n in each source of a class."""
     drawn, class_names = {}, next(iter(sources.values())).class_names
     for label, name in enumerate(class_names):
         count = min(int((images.labels == label).sum()) for images in sources.values())
@@ -57,7 +52,7 @@ def _equally_many(sources: Mapping[str, ImageSet], seed: int) -> dict[str, dict[
             f"Mean images are compared within a class, and none of {', '.join(class_names)} has images in each of "
             f"{', '.join(sources)}; draw some of a class in all of them."
         )
-    return drawn
+    return drawn | {POOLED: {source: np.concatenate([of[source] for of in drawn.values()]) for source in sources}}
 
 
 def _drawn(images: ImageSet, label: int, count: int, seed: int, source: str) -> np.ndarray:
