@@ -9,6 +9,7 @@ from nbutils.generators.diffusion import RANDOM
 from nbutils.generators.textual_inversion import TextualInversion
 from nbutils.images import ImageSet
 from nbutils.protocols import AS_THEY_LIE, GENERATORS
+from nbutils.rebalancing import DIFFUSION
 from nbutils.scales import RUN_SCALES
 from nbutils.traditional import NUM_CASES, few_cases
 
@@ -71,6 +72,16 @@ def _utility(dataset: str, seed: int) -> Trainings:
     return {name: (generators.create(name, SCALE, seed), train) for name in GENERATORS["beauty_or_beast"]}
 
 
+def _iois(dataset: str, seed: int) -> Trainings:
+    """Return the diffusion that classifiers guide (notebooks 20, 21), and the GANs beside it."""
+    train = _small(dataset)
+    return {name: (generators.create(name, SCALE, seed), train) for name in (DIFFUSION, *GENERATORS["iois"])}
+
+
+def _dermoscopy(dataset: str, seed: int) -> Trainings:
+    return {**_mage(dataset, seed), **_iois(dataset, seed)}
+
+
 def _chest(dataset: str, seed: int) -> Trainings:
     """Return the embeddings of notebook 42, and the settings of adapters that notebook 10 varies."""
     return {**_all_cases(dataset, seed), **_varied(ablation.variants(SCALE, _small(dataset)), seed)}
@@ -125,7 +136,7 @@ def _nothing(dataset: str, seed: int) -> Trainings:
 
 _TRAININGS: Mapping[str, Callable[[str, int], Trainings]] = {
     "liver": _genmix,
-    "dermoscopy": _mage,
+    "dermoscopy": _dermoscopy,
     "prostate": _prostate,
     "chest": _chest,
     "histology": _all_cases,
