@@ -18,14 +18,14 @@ from nbutils.seeds import derive_seed, image_seeds
 from nbutils.training import ImageBatches
 
 SAMPLINGS = ("equal", "accuracy-adaptive")
-REAL_FOR_EACH = 4
-"""Real training images for each synthetic one, where nobody says how many: 2000 for 8015 in the published code."""
+REAL_FOR_EACH = {"smoke": 4, "demo": 8, "gpu": 4, "paper": 4}
+"""Scale -> real training images for each of the K synthetic ones; 8015 for 2000 in the published code.
+
+At demo scale they are half as many, and REFRESH rare: synthesis then takes at most three times as long as training.
+"""
 
 REFRESH = {"smoke": 1, "demo": 5, "gpu": 1, "paper": 1}
-"""Scale -> epochs after which synthetic images are drawn anew.
-
-At demo scale synthesis then takes at most three times as long as training, where each epoch would take five times.
-"""
+"""Scale -> epochs after which synthetic images are drawn anew."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class OnlineSynthesis(Plain):
     diffusion: trained on real training images only. guidance: how the classifier guides it.
     sampling: how the synthetic images are shared among the classes, one of SAMPLINGS: "equal" (+OIS), or by
         imbalance.accuracy_adaptive_counts (+OIS, AAS), equal too before the first epoch.
-    num_images: K of Eq. 5, None = one for REAL_FOR_EACH real ones. temperature: of accuracy_adaptive_counts.
+    num_images: K of Eq. 5, see REAL_FOR_EACH. temperature: of accuracy_adaptive_counts.
     refresh: epochs after which the synthetic images are drawn anew; 1 in the paper.
     leaking_accuracies: None = the accuracies are those on the real training images, read without random changes.
         Held-out images = those on real training, these and the synthetic images together, as in the published code,
@@ -47,8 +47,8 @@ class OnlineSynthesis(Plain):
 
     diffusion: Diffusion
     guidance: Guidance
+    num_images: int
     sampling: str = "accuracy-adaptive"
-    num_images: int | None = None
     temperature: float = 1.0
     refresh: int = 1
     leaking_accuracies: ImageSet | None = None
@@ -67,7 +67,7 @@ class OnlineSynthesis(Plain):
             "diffusion": {"card": self.diffusion.card, "weights": self.diffusion.weights_hash()},
             "guidance": asdict(self.guidance),
             "sampling": self.sampling,
-            "num_images": synthetic_count(self.pool, self.num_images),
+            "num_images": self.num_images,
             "temperature": self.temperature,
             "refresh": self.refresh,
         }
@@ -99,9 +99,8 @@ class OnlineBatches:
                 f"The diffusion draws images of {size} px, the real ones have {pool.image_size} px: make them equal, "
                 "or set the classifier's input_size, to which both are then resized."
             )
-        count = synthetic_count(pool, policy.num_images)
-        empty = np.zeros((count, *pool.images.shape[1:]), np.uint8)
-        joined = append(pool, synthetic_set(empty, np.zeros(count), pool.class_names, name="not drawn yet"))
+        empty = np.zeros((policy.num_images, *pool.images.shape[1:]), np.uint8)
+        joined = append(pool, synthetic_set(empty, np.zeros(len(empty)), pool.class_names, name="not drawn yet"))
         self.draw = ImageBatches(joined, classifier.config.batch_size, derive_seed(seed, "pool"))
         self.rows: list[dict[str, float]] = []
         self._returned: float | None = None  # when the last batch was handed out
@@ -202,14 +201,9 @@ def class_accuracies(classifier: Classifier, images: ImageSet) -> np.ndarray:
         return np.bincount(images.labels, weights=right, minlength=images.num_classes) / images.class_counts()
 
 
-def synthetic_count(pool: ImageSet, num_images: int | None) -> int:
-    """Return K, the number of synthetic images beside a pool of real ones, None = one for REAL_FOR_EACH of these."""
-    return len(pool) // REAL_FOR_EACH if num_images is None else num_images
-
-
-def equal_labels(pool: ImageSet, num_images: int | None = None) -> np.ndarray:
-    """Return labels, (K,) int64 ascending, of all classes alike; num_images: K, see synthetic_count."""
-    counts = accuracy_adaptive_counts(np.zeros(pool.num_classes), synthetic_count(pool, num_images))
+def equal_labels(pool: ImageSet, num_images: int) -> np.ndarray:
+    """Return labels of the classes of a pool, (num_images,) int64 ascending, of all classes alike."""
+    counts = accuracy_adaptive_counts(np.zeros(pool.num_classes), num_images)
     return np.repeat(np.arange(pool.num_classes), counts)
 
 
@@ -220,12 +214,12 @@ def offline_synthesis(
     guidance: Guidance,
     *,
     seed: int,
-    num_images: int | None = None,
+    num_images: int,
 ) -> Plain:
     """Return the policy +offline: as many images as online, of all classes alike, drawn once and then fixed.
 
     classifier: guides them, and is not trained further; the paper has a pre-trained one, its code one that was trained
-    on noisy images besides. seed: of the images. num_images: as in OnlineSynthesis.
+    on noisy images besides. seed: of the images. num_images: K, as in OnlineSynthesis.
     """
     labels = equal_labels(pool, num_images)
     drawn = guided_samples(diffusion, classifier, labels, pool.class_names, seed, guidance)

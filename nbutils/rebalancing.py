@@ -109,15 +109,15 @@ def with_evaluations(results: pd.DataFrame, traced: pd.DataFrame, offline: int) 
 def budgets(policy: OnlineSynthesis, num_epochs: int) -> dict[str, OnlineSynthesis]:
     """Return variants of a policy that evaluate the diffusion more or less often, by a label.
 
-    Half and twice its steps; new images in each epoch, as in the paper, and in the first alone, when the classifier
-    has learned nothing yet.
+    New images in each epoch, as in the paper, and in the first alone, when the classifier has learned nothing yet;
+    half and twice the steps.
     """
     guidance = policy.guidance
     steps = {count: replace(guidance, num_steps=count) for count in (guidance.num_steps // 2, 2 * guidance.num_steps)}
     epochs = {"every epoch": 1, "drawn once": num_epochs}
     return {
-        **{f"{count} steps": replace(policy, guidance=other) for count, other in steps.items() if count},
         **{label: replace(policy, refresh=n) for label, n in epochs.items() if n != policy.refresh},
+        **{f"{count} steps": replace(policy, guidance=other) for count, other in steps.items() if count},
     }
 
 

@@ -18,13 +18,13 @@ from nbutils.datasets.audit import LeakAudit, LeakError
 from nbutils.guidance import GUIDANCE, Guidance, GuidedSampler
 from nbutils.imbalance import accuracy_adaptive_counts
 from nbutils.online import (
+    REAL_FOR_EACH,
     REFRESH,
     OnlineBatches,
     OnlineSynthesis,
     class_accuracies,
     equal_labels,
     offline_synthesis,
-    synthetic_count,
 )
 from nbutils.protocols import ClassifierConfig
 from nbutils.scales import SCALES
@@ -50,7 +50,11 @@ def diffusion(splits):
 @pytest.fixture
 def online(splits, diffusion):
     """Return a function that makes a policy with other settings."""
-    return lambda **settings: OnlineSynthesis(splits.train, diffusion, Guidance(num_steps=2), **settings)
+
+    def make(num_images: int = 8, **settings) -> OnlineSynthesis:
+        return OnlineSynthesis(splits.train, diffusion, Guidance(num_steps=2), num_images, **settings)
+
+    return make
 
 
 def fit(policy, splits, config=CONFIG, **training_options):
@@ -144,20 +148,14 @@ def test_the_images_are_kept_until_the_next_refresh(splits, online):
         online(refresh=0)
 
 
-def test_each_scale_says_how_often_images_are_drawn_and_small_ones_take_few_steps():
-    assert tuple(REFRESH) == SCALES
+def test_each_scale_says_how_many_images_are_drawn_how_often_and_small_ones_take_few_steps():
+    assert tuple(REFRESH) == tuple(REAL_FOR_EACH) == SCALES
     assert REFRESH["paper"] == 1
     assert all(GUIDANCE[scale].num_steps <= 10 for scale in ("smoke", "demo"))
 
 
 def test_all_classes_alike_are_labels_that_sum_to_k(splits):
     assert equal_labels(splits.train, 5).tolist() == [0, 0, 0, 1, 1]
-    assert len(equal_labels(splits.train)) == 8
-
-
-def test_a_quarter_of_the_real_images_is_the_default(splits):
-    assert synthetic_count(splits.train, None) == 8
-    assert synthetic_count(splits.train, 5) == 5
 
 
 def test_each_classifier_and_each_epoch_has_noise_of_its_own(online, monkeypatch):
@@ -227,7 +225,6 @@ def test_whatever_changes_the_images_changes_the_key(splits, online, diffusion):
     policies = [online(**setting) for setting in (*settings, {"leaking_accuracies": splits.test})]
     policies += [replace(online(), diffusion=other), replace(online(), guidance=Guidance(num_steps=3))]
     assert len({repr(policy.key()) for policy in (*policies, Plain(splits.train))}) == 9
-    assert online(num_images=8).key() == online().key()
 
 
 def test_another_process_gets_the_same_policy(online):
@@ -244,7 +241,7 @@ def test_the_key_of_a_policy_that_does_not_follow_the_classifier_stays(splits):
 
 def test_a_diffusion_of_another_size_needs_a_classifier_that_resizes(splits, diffusion):
     larger = make_blobs(32, 0, image_size=24)
-    policy = OnlineSynthesis(larger, diffusion, Guidance(num_steps=2))
+    policy = OnlineSynthesis(larger, diffusion, Guidance(num_steps=2), num_images=8)
     with pytest.raises(ValueError, match=r"draws images of 16 px, the real ones have 24 px.*input_size"):
         new_batches(policy)
     classifier = Classifier(build_network(CONFIG, 2, 1), replace(CONFIG, input_size=32))
@@ -254,17 +251,19 @@ def test_a_diffusion_of_another_size_needs_a_classifier_that_resizes(splits, dif
 
 def test_offline_images_are_as_many_of_all_classes_alike_and_stay(splits, diffusion):
     classifier = Classifier(build_network(CONFIG, 2, 1), CONFIG)
-    policy = offline_synthesis(splits.train, diffusion, classifier, Guidance(num_steps=2), seed=0)
+    given = (splits.train, diffusion, classifier, Guidance(num_steps=2))
+    policy = offline_synthesis(*given, seed=0, num_images=8)
     assert type(policy) is Plain
     assert policy.pool.class_counts().tolist() == [20, 20]
     assert (policy.pool.images[:32] == splits.train.images).all()
-    again = offline_synthesis(splits.train, diffusion, classifier, Guidance(num_steps=2), seed=0)
+    again = offline_synthesis(*given, seed=0, num_images=8)
     assert policy.key() == again.key()
 
 
 def test_the_order_of_online_batches_is_that_of_as_many_fixed_images(splits, online, diffusion):
     classifier = Classifier(build_network(CONFIG, 2, 1), CONFIG)
-    offline = offline_synthesis(splits.train, diffusion, classifier, Guidance(num_steps=2), seed=0).batches(8, seed=0)
+    given = (splits.train, diffusion, classifier, Guidance(num_steps=2))
+    offline = offline_synthesis(*given, seed=0, num_images=8).batches(8, seed=0)
     batches = new_batches(online(sampling="equal"))
     for step in range(4):
         (images, labels), (fixed, fixed_labels) = batches(step), offline(step)

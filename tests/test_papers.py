@@ -456,7 +456,7 @@ def test_paper_scale_has_the_numbers_of_the_protocol(paper):
         elif part == "guidance":
             assert getattr(GUIDANCE["paper"], field) == value, setting
         elif part == "online":
-            assert {"real_for_each": REAL_FOR_EACH}[field] == value, setting
+            assert {"real_for_each": REAL_FOR_EACH["paper"]}[field] == value, setting
         elif part == "augmentation":
             assert Traditional.__dataclass_fields__[field].default == value, setting
         elif part == "textual-inversion":
