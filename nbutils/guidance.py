@@ -46,7 +46,7 @@ class Guidance:
 
 GUIDANCE = {
     "smoke": Guidance(num_steps=2),
-    "demo": Guidance(sampler="dpm++", num_steps=5),
+    "demo": Guidance(sampler="dpm++", num_steps=7),
     "gpu": Guidance(num_steps=25),
     "paper": Guidance(num_steps=50),
 }

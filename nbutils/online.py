@@ -18,10 +18,10 @@ from nbutils.seeds import derive_seed, image_seeds
 from nbutils.training import ImageBatches
 
 SAMPLINGS = ("equal", "accuracy-adaptive")
-REAL_FOR_EACH = {"smoke": 4, "demo": 8, "gpu": 4, "paper": 4}
+REAL_FOR_EACH = {"smoke": 4, "demo": 10, "gpu": 4, "paper": 4}
 """Scale -> real training images for each of the K synthetic ones; 8015 for 2000 in the published code.
 
-At demo scale they are half as many, and REFRESH rare: synthesis then takes at most three times as long as training.
+At demo scale they are fewer, and REFRESH is rare: synthesis then takes at most three times as long as training.
 """
 
 REFRESH = {"smoke": 1, "demo": 5, "gpu": 1, "paper": 1}

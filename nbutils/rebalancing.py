@@ -134,19 +134,16 @@ def published(arms: Arms, splits: Splits, config: ClassifierConfig, audit: LeakA
 
 
 def gains(results: Mapping[str, pd.DataFrame], metrics: Sequence[str]) -> pd.DataFrame:
-    """Return what OIS with AAS gains over cross-entropy in each comparison, paired by seed, as fractions.
+    """Return what OIS with AAS gains over cross-entropy in each comparison, with each seed, as fractions.
 
-    results: rows of `compare` by the name of their protocol. Columns: protocol, metric, real, ours (means over seeds),
-    gain, gain_sd, seeds.
+    results: rows of `compare` by the name of their protocol. Columns: method (the protocol), seed, generator_seed, and
+    the metrics.
     """
-    rows = []
+    keys, rows = ["seed", "generator_seed"], []
     for protocol, rows_of in results.items():
-        for metric in metrics:
-            wide = rows_of.pivot(index="seed", columns="method", values=metric)
-            gain = wide[OURS] - wide[REAL]
-            found = {"real": wide[REAL].mean(), "ours": wide[OURS].mean(), "gain": gain.mean(), "gain_sd": gain.std()}
-            rows.append({"protocol": protocol, "metric": metric, **found, "seeds": len(gain)})
-    return pd.DataFrame(rows)
+        ours, real = (rows_of[rows_of["method"] == method].set_index(keys)[metrics] for method in (OURS, REAL))
+        rows.append((ours - real).reset_index().assign(method=protocol))
+    return pd.concat(rows, ignore_index=True)[["method", *keys, *metrics]]
 
 
 def early_and_late(

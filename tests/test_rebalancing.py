@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -141,12 +140,13 @@ def test_the_published_protocol_selects_on_test_and_counts_by_it(splits, arms, m
 
 
 def test_gains_are_paired_by_seed():
-    rows = [("real", 0, 0.5), ("real", 1, 0.7), (OURS, 1, 0.9), (OURS, 0, 0.5)]
-    honest = pd.DataFrame(rows, columns=["method", "seed", "mcc"])
-    (row,) = rebalancing.gains({"honest": honest}, ["mcc"]).to_dict("records")
-    assert row["gain"] == pytest.approx(0.1)
-    assert row["gain_sd"] == pytest.approx(np.std([0.0, 0.2], ddof=1))
-    assert (row["real"], row["ours"], row["seeds"]) == (pytest.approx(0.6), pytest.approx(0.7), 2)
+    rows = [("real", 0, 0.5), ("real", 1, 0.7), (OURS, 1, 0.9), (OURS, 0, 0.5), ("ois", 0, 0.1)]
+    honest = pd.DataFrame(rows, columns=["method", "seed", "mcc"]).assign(generator_seed=0)
+    leaking = honest.assign(mcc=honest["mcc"] + 0.1 * (honest["method"] == OURS))
+    found = rebalancing.gains({"honest": honest, "leaking": leaking}, ["mcc"])
+    assert found["method"].tolist() == ["honest"] * 2 + ["leaking"] * 2
+    assert found.set_index(["method", "seed"])["mcc"].loc["honest"].to_dict() == pytest.approx({0: 0.0, 1: 0.2})
+    assert found.set_index(["method", "seed"])["mcc"].loc["leaking"].to_dict() == pytest.approx({0: 0.1, 1: 0.3})
 
 
 def test_early_and_late_classifiers_have_done_so_many_steps_and_the_last_is_that_of_the_table(splits, arms):

@@ -26,6 +26,7 @@ from nbutils.claims.iois import (
     iois_class_claims,
     iois_copy_questions,
     iois_data,
+    iois_leak_questions,
     iois_memorisation_question,
     iois_questions,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "iois_class_claims",
     "iois_copy_questions",
     "iois_data",
+    "iois_leak_questions",
     "iois_memorisation_question",
     "iois_questions",
     "mage_classification_claims",

@@ -98,6 +98,15 @@ def iois_copy_questions() -> list[Claim]:
     ]
 
 
+def iois_leak_questions(honest: str, leaking: str) -> list[Claim]:
+    """Return what the published protocol makes one ask: is the gain larger where test images decide?
+
+    honest, leaking: the methods of rebalancing.gains, whose metrics are gains over cross-entropy.
+    """
+    text = "Is the gain larger where test images decide?"
+    return [Claim(None, text, leaking, (honest,), metric) for metric in IOIS_METRICS]
+
+
 _FOCAL_ON_HAM10000 = {"less": ("mel", "bkl", "bcc"), "more": ("akiec", "df")}
 """What the text says of focal loss, by the names of HAM10000; its "DR", a class that is not there, must be DF."""
 
