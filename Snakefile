@@ -17,8 +17,15 @@ from nbutils.dataset_names import folder_name
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 SEEDS = "-p num_seeds 12 -p num_generator_seeds 3"
+# as in the paper, images in each epoch, and as in its published code, a quarter as many as real ones
+ONLINE = f"{SEEDS} -p refresh 1 -p num_synthetic 350"
 EVIDENCE = {
     "02_prior_or_scratch": SEEDS,
+    "10_mage_generation": "-p num_generator_seeds 3",
+    "11_mage_classification": SEEDS,
+    "20_iois_comparison": ONLINE,
+    "21_iois_classes_and_neighbours": ONLINE,
+    "22_iois_cost_and_leak": f"{ONLINE} -p num_sweep_seeds 3",
     "30_genmix_classification": SEEDS,
     "31_genmix_tsne": SEEDS,
     "40_ti_tuning": "-p num_seeds 10",

@@ -163,6 +163,12 @@ def labels_for_share(real: ImageSet, share: float) -> np.ndarray:
     return np.repeat(np.arange(real.num_classes), counts)
 
 
+def total_to_fill(real: ImageSet, total: int) -> int:
+    """Return `total`, or where all classes have as many real images, twice those of the smallest class."""
+    smallest = int(real.class_counts().min())
+    return total if smallest < total else 2 * smallest
+
+
 def labels_to_fill(real: ImageSet, total: int) -> np.ndarray:
     """Return labels, (M,) int64, of the synthetic images that fill each class up to `total` images.
 

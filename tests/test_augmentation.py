@@ -15,6 +15,7 @@ from nbutils.augmentation import (
     labels_to_fill,
     repeated,
     table_arms,
+    total_to_fill,
 )
 from nbutils.images import ImageSet
 
@@ -73,6 +74,11 @@ def test_a_full_class_gets_no_synthetic_image():
     assert labels_to_fill(real, 5).tolist() == [1, 1]
     with pytest.raises(ValueError, match="filled up to 3 images already have 8, 3: ask for more"):
         labels_to_fill(real, 3)
+
+
+def test_where_all_classes_are_full_the_smallest_is_doubled():
+    real = append(constant(0, count=8, label=0), constant(9, count=3, label=1))
+    assert [total_to_fill(real, total) for total in (5, 4, 3, 2)] == [5, 4, 6, 6]
 
 
 def test_plain_targets_are_one_hot_and_images_are_untouched(blobs):
