@@ -189,7 +189,8 @@ def test_an_interrupted_training_goes_on_with_the_same_images(
     splits, online, tmp_path, monkeypatch, refresh, killed, call, resumed_from, num_draws
 ):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    policy, original, calls, draw, draws = online(refresh=refresh), getattr(*killed), [], GuidedSampler.draw, []
+    policy, original, calls = online(num_images=24, refresh=refresh), getattr(*killed), []
+    draw, draws = GuidedSampler.draw, []
     undisturbed = fit(policy, splits)
 
     def interrupted(*arguments):
